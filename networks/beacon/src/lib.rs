@@ -1,0 +1,1 @@
+//! Routing by flooded, signed beacons: small networks, and the yardstick.

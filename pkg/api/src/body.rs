@@ -1,0 +1,216 @@
+//! Bodies of the API: what goes over it as JSON. Sizes are bytes, durations milliseconds unless a name says otherwise,
+//! times RFC 3339, addresses text.
+
+use byway_identity::Addr;
+use serde::{Deserialize, Serialize};
+
+use crate::ManCon;
+
+macro_rules! body {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $type,)*
+        }
+    };
+}
+
+body! {
+    /// Overview of a daemon.
+    Status {
+        /// Address of the daemon's own node.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        addr: Addr,
+        /// Its IPv6 address in the overlay, if it has one.
+        ipv6: Option<String>,
+        /// Version of the daemon.
+        version: String,
+        /// When it started.
+        started: String,
+        /// The routing protocol.
+        protocol: String,
+        /// The network's name.
+        network: String,
+        /// Level of requests that carry none.
+        mancon: ManCon,
+        /// The user's own level: no request goes below it.
+        floor: ManCon,
+        /// Whether clear links are opened at all.
+        direct: bool,
+        /// Where it listens, as endpoints that can be given to others.
+        endpoints: Vec<String>,
+        /// Peers that are linked now.
+        peers_up: usize,
+        /// Peers that are configured.
+        peers: usize,
+        /// Nodes that it hosts, its own included.
+        nodes: usize,
+        /// The portal's device, if it is up.
+        portal: Option<String>,
+        /// What is missing or wrong, in words, with the remedy.
+        warnings: Vec<String>,
+    }
+}
+
+body! {
+    /// A peer to keep a link to.
+    PeerSpec {
+        /// Its address.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        addr: Addr,
+        /// Its petname.
+        #[serde(default)]
+        name: Option<String>,
+        /// Where it can be reached; empty: it may only dial in.
+        #[serde(default)]
+        endpoints: Vec<String>,
+        /// Keep it after a restart.
+        #[serde(default)]
+        save: bool,
+    }
+}
+
+body! {
+    /// A peer.
+    PeerInfo {
+        /// Its address.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        addr: Addr,
+        /// Its petname.
+        name: Option<String>,
+        /// Configured endpoints.
+        endpoints: Vec<String>,
+        /// `up`, `connecting` or `down`.
+        state: String,
+        /// Open links to it.
+        links: usize,
+        /// Why it is not up, in words.
+        trouble: Option<String>,
+    }
+}
+
+body! {
+    /// An open link.
+    LinkInfo {
+        /// The peer.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        peer: Addr,
+        /// Where the peer is, as an endpoint.
+        endpoint: String,
+        /// Family and kind.
+        class: String,
+        /// Round-trip time, if measured.
+        rtt_ms: Option<f64>,
+        /// Share of probes lost, 0 to 1.
+        loss: f64,
+        /// Cost in milliseconds.
+        cost_ms: f64,
+        /// Largest frame carried whole.
+        mtu: usize,
+        /// Bytes sent.
+        sent: u64,
+        /// Bytes received.
+        received: u64,
+        /// Seconds since it came up.
+        up_s: u64,
+    }
+}
+
+body! {
+    /// A known route.
+    RouteInfo {
+        /// The node.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        to: Addr,
+        /// The plane.
+        plane: String,
+        /// The next hop.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        next: Addr,
+        /// Family of the link to it.
+        family: String,
+        /// Hops, if known.
+        hops: Option<u8>,
+        /// Cost in milliseconds.
+        cost_ms: f64,
+    }
+}
+
+body! {
+    /// An end-to-end session.
+    SessionInfo {
+        /// The local node.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        local: Addr,
+        /// The remote node.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        remote: Addr,
+        /// The plane.
+        plane: String,
+        /// The cipher.
+        cipher: String,
+        /// Round-trip time, if measured.
+        rtt_ms: Option<f64>,
+        /// Seconds since its handshake.
+        age_s: u64,
+        /// Payloads sent.
+        sent: u64,
+        /// Payloads received.
+        received: u64,
+    }
+}
+
+body! {
+    /// A node that the daemon hosts.
+    NodeInfo {
+        /// Its address.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        addr: Addr,
+        /// Its IPv6 address in the overlay, if it has one.
+        ipv6: Option<String>,
+        /// Whether it is the daemon's own.
+        main: bool,
+        /// Payloads waiting for a way.
+        held: usize,
+        /// Payloads waiting for the application.
+        queued: usize,
+        /// Payloads dropped because the application did not take them.
+        dropped: u64,
+    }
+}
+
+body! {
+    /// The way to a node.
+    Trace {
+        /// The node.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        to: Addr,
+        /// The level that the way satisfies.
+        mancon: ManCon,
+        /// The hops, nearest first; a protocol that knows just the next hop says so with `complete`.
+        hops: Vec<TraceHop>,
+        /// Whether every hop is listed.
+        complete: bool,
+        /// How many hops it is to the node, if known.
+        distance: Option<u8>,
+        /// Cost of the whole way in milliseconds.
+        cost_ms: Option<f64>,
+        /// Round-trip time of a ping over it in milliseconds, if it answered.
+        rtt_ms: Option<f64>,
+    }
+}
+
+body! {
+    /// One hop of a way.
+    TraceHop {
+        /// The node.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        addr: Addr,
+        /// Family and kind of the link to it.
+        class: String,
+        /// Cost of that link in milliseconds.
+        cost_ms: f64,
+    }
+}

@@ -1,0 +1,25 @@
+//! The service as traits and bodies.
+//!
+//! Portal, proxies, the HTTP API and every command reach the network through [`Node`] and [`Service`] and nothing
+//! below them, so each runs against the in-memory realm, the core of this daemon, or a daemon far away. Every
+//! request carries a [`ManCon`] level.
+
+pub mod body;
+mod error;
+mod mancon;
+mod node;
+mod service;
+
+pub use error::{ApiError, Code};
+pub use mancon::ManCon;
+pub use node::{Incoming, Kind, Node, Outgoing, Request, Sent};
+pub use service::{OpenNode, Service};
+
+/// A boxed future, as the object-safe traits of this crate return them.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Most bytes of one message.
+pub const MESSAGE_MAX: usize = 65_535;
+
+/// How long a call waits when its caller names no deadline.
+pub const DEFAULT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);

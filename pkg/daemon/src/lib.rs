@@ -1,0 +1,1 @@
+//! Configuration, privileges, and starting and stopping everything.

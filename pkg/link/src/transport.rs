@@ -1,0 +1,102 @@
+//! What a transport is: a thin driver, and a profile that says what its links hide and cost.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use byway_network::Class;
+use bytes::{Bytes, BytesMut};
+
+use crate::{DialId, Endpoint, Place};
+
+/// What is known of a transport's links before one is open.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Profile {
+    /// Class of its links. UDP to a neighbour on a LAN is told apart by the core: see [`Class::LAN`].
+    pub class: Class,
+    /// Typical round-trip time, until one is measured.
+    pub typical_rtt: Duration,
+    /// Bytes per second, where that is the bottleneck.
+    pub rate: Option<u64>,
+    /// Whether frames may be lost or reordered on the way (false: a stream).
+    pub lossy: bool,
+}
+
+/// Why an endpoint could not be dialled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The name has no address.
+    #[error("the host name does not resolve")]
+    Name,
+    /// The other side did not take the connection.
+    #[error("refused or unreachable")]
+    Unreachable,
+    /// This transport does not dial such endpoints.
+    #[error("no transport for this kind of endpoint is on")]
+    Unsupported,
+}
+
+/// What a transport tells.
+#[derive(Debug)]
+pub enum Event {
+    /// A frame came.
+    Frame {
+        /// From where.
+        place: Place,
+        /// What.
+        frame: BytesMut,
+    },
+    /// A dial ended: the places that the endpoint stands for (a host name may have several), best first.
+    Dialled {
+        /// Which.
+        id: DialId,
+        /// The result.
+        result: Result<Vec<Place>, DialError>,
+    },
+    /// A connection was accepted.
+    Opened {
+        /// Its place.
+        place: Place,
+    },
+    /// A connection ended.
+    Closed {
+        /// Its place.
+        place: Place,
+    },
+}
+
+/// Carries whole frames to and from places; may lose or reorder them.
+///
+/// Unlike one object for each link, one transport serves all its peers, so that a socket shared by many peers is read
+/// and written in one batch. None of the methods blocks.
+pub trait Transport: Debug + Send {
+    /// What its links are like.
+    fn profile(&self) -> Profile;
+
+    /// Whether it can dial `endpoint`.
+    fn dials(&self, endpoint: &Endpoint) -> bool;
+
+    /// Starts to dial; the answer comes as [`Event::Dialled`].
+    fn dial(&mut self, id: DialId, endpoint: &Endpoint);
+
+    /// Ends a connection; nothing happens where there is none.
+    fn hang_up(&mut self, place: Place);
+
+    /// Where others can dial this transport, as far as it knows.
+    fn listening(&self) -> Vec<Endpoint>;
+
+    /// `place` as an endpoint that could be dialled, to be shown to the user.
+    fn describe(&self, place: Place) -> String;
+
+    /// Sends from the front of `batch`, removing each frame that it accepts or must drop.
+    ///
+    /// Ready means that at least one frame left, or that `batch` was empty. A frame to a dead place is removed too: it costs
+    /// the others nothing.
+    fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<(Place, Bytes)>) -> Poll<io::Result<()>>;
+
+    /// Appends events to `batch`: at least one when ready.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Event>) -> Poll<io::Result<()>>;
+}

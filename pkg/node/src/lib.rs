@@ -1,0 +1,1 @@
+//! The core that joins links, routing and sessions, and its driver.

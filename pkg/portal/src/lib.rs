@@ -1,0 +1,1 @@
+//! IPv6 packets of ordinary programs to and from the overlay.

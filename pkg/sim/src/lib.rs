@@ -1,0 +1,1 @@
+//! A world of nodes in one thread and virtual time.
