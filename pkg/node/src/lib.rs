@@ -1,1 +1,28 @@
 //! The core that joins links, routing and sessions, and its driver.
+//!
+//! A daemon hosts many nodes. Its own node keeps the links to peers; every other one is a leaf of it, attached over
+//! loopback with a key, a router and end-to-end sessions of its own. [`Core`] is all of that as one value without IO;
+//! [`start`] gives it real time and real transports, and returns a [`Handle`] through which the rest of the daemon
+//! opens nodes and asks for state.
+//!
+//! ```text
+//! Node (api) ──commands──► driver ──► Core { link::Core, Local… } ──outputs──► transports, inboxes
+//! ```
+
+mod control;
+mod core;
+mod driver;
+mod flow;
+mod handle;
+mod inbox;
+mod level;
+mod local;
+mod metrics;
+mod remote;
+mod way;
+
+pub use crate::core::{Answer, Config, Core, Disposition, Output, Question, Refusal, Send};
+pub use driver::start;
+pub use handle::{Handle, NodeHandle};
+pub use level::Levels;
+pub use way::Way;
