@@ -83,6 +83,39 @@ impl Code {
             Self::NoWay => 504,
         }
     }
+
+    /// The name of that status, as RFC 9110 has it.
+    pub const fn title(self) -> &'static str {
+        match self.status() {
+            400 => "Bad Request",
+            401 => "Unauthorized",
+            404 => "Not Found",
+            409 => "Conflict",
+            410 => "Gone",
+            413 => "Content Too Large",
+            500 => "Internal Server Error",
+            502 => "Bad Gateway",
+            503 => "Service Unavailable",
+            _ => "Gateway Timeout",
+        }
+    }
+
+    /// Every code; the place in this list is its number in binary frames, which never changes.
+    pub const ALL: [Self; 13] = [
+        Self::ManconUnsatisfied,
+        Self::TargetForbidden,
+        Self::NoWay,
+        Self::Down,
+        Self::Refused,
+        Self::Unknown,
+        Self::TooLong,
+        Self::Busy,
+        Self::Closed,
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::Conflict,
+        Self::Internal,
+    ];
 }
 
 impl fmt::Display for Code {

@@ -3,10 +3,30 @@
 //! Portal, proxies, the HTTP API and every command reach the network through [`Node`] and [`Service`] and nothing
 //! below them, so each runs against the in-memory realm, the core of this daemon, or a daemon far away. Every
 //! request carries a [`ManCon`] level.
+//!
+//! ```
+//! use byway_api::memory::Realm;
+//! use byway_api::{Kind, OpenNode, Outgoing, Request, Service};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), byway_api::ApiError> {
+//! let service: &dyn Service = &Realm::new();
+//! let alice = service.open(OpenNode::default()).await?;
+//! let bob = service.open(OpenNode::default()).await?;
+//!
+//! let request = Request::default();
+//! alice.send(Outgoing { to: bob.addr(), kind: Kind::Message, payload: "hello".into(), request }).await?;
+//! let incoming = bob.recv(Kind::Message).await?;
+//! assert_eq!((incoming.from, &incoming.payload[..]), (alice.addr(), &b"hello"[..]));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod body;
 mod error;
+pub mod exchange;
 mod mancon;
+pub mod memory;
 mod node;
 mod service;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use byway_identity::{Addr, Prefix, PublicKey};
 use bytes::Bytes;
+use byway_identity::{Addr, Prefix, PublicKey};
 
 use crate::{ApiError, BoxFuture, ManCon};
 
