@@ -9,7 +9,7 @@ use std::time::Duration;
 use byway_network::Class;
 use bytes::{Bytes, BytesMut};
 
-use crate::{DialId, Endpoint, Place};
+use crate::{DialId, Endpoint, Place, Scheme};
 
 /// What is known of a transport's links before one is open.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,8 +76,13 @@ pub trait Transport: Debug + Send {
     /// What its links are like.
     fn profile(&self) -> Profile;
 
+    /// Schemes of the endpoints that it can dial.
+    fn schemes(&self) -> &'static [Scheme];
+
     /// Whether it can dial `endpoint`.
-    fn dials(&self, endpoint: &Endpoint) -> bool;
+    fn dials(&self, endpoint: &Endpoint) -> bool {
+        self.schemes().contains(&endpoint.scheme())
+    }
 
     /// Starts to dial; the answer comes as [`Event::Dialled`].
     fn dial(&mut self, id: DialId, endpoint: &Endpoint);
