@@ -30,7 +30,9 @@ impl Levels {
             ManCon::Low | ManCon::Medium | ManCon::High => Ok(Plane::Anon),
             ManCon::VeryHigh | ManCon::Extreme | ManCon::Neo => Err(ApiError::new(
                 Code::ManconUnsatisfied,
-                format!("this version carries no requests at {level}; the strongest level that it carries is high"),
+                format!(
+                    "this version carries no requests at {level}; the strongest level that it carries is high"
+                ),
             )),
         }
     }
@@ -47,7 +49,9 @@ impl Levels {
                 "set mancon.direct = true (or `byway up --direct`) to allow clear links at low and medium"
             }
             ManCon::Low | ManCon::Medium => "turn on a transport in the configuration",
-            _ => "turn on a Tor or I2P transport, or ask for --mancon medium where clear links are safe for you",
+            _ => {
+                "turn on a Tor or I2P transport, or ask for --mancon medium where clear links are safe for you"
+            }
         };
         Some(ApiError::new(
             Code::ManconUnsatisfied,

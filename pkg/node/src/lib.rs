@@ -19,9 +19,13 @@ mod level;
 mod local;
 mod metrics;
 mod remote;
+mod report;
 mod way;
 
-pub use crate::core::{Answer, Config, Core, Disposition, Output, Question, Refusal, Send};
+pub use crate::core::{
+    Answer, Config, Core, Disposition, NODES_MAX, NodeStatus, Output, Question, SendRequest,
+};
+pub use crate::local::NodeCounters;
 pub use driver::start;
 pub use handle::{Handle, NodeHandle};
 pub use level::Levels;
