@@ -1,1 +1,3 @@
 //! Configuration, privileges, and starting and stopping everything.
+
+pub mod config;

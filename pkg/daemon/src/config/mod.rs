@@ -1,0 +1,218 @@
+//! The configuration: one TOML file, read whole, so that every fault is told at once.
+//!
+//! Each key has a default, and [`DEFAULT`] is a file that spells all of them out. A key that asks for something
+//! that this version does not have is refused rather than ignored: whoever writes `tor.mode = "embedded"` relies
+//! on it.
+
+mod fault;
+mod parse;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use byway_api::ManCon;
+use byway_identity::Addr;
+use byway_link::{Accept, Endpoint};
+use ipnet::Ipv6Net;
+
+pub use fault::{Fault, Faults};
+pub(crate) use parse::petname;
+
+/// A commented file that says what happens when nothing is configured.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[node]`: the file of the daemon's own key; relative paths start at the state directory.
+    pub key: PathBuf,
+    /// `[log] level`.
+    pub log: LogLevel,
+    /// `[api]`.
+    pub api: Api,
+    /// `[network]`.
+    pub network: Network,
+    /// `[mancon]`.
+    pub mancon: Levels,
+    /// `[portal]`.
+    pub portal: Portal,
+    /// `[links]`.
+    pub links: Links,
+    /// `[[peers]]`.
+    pub peers: Vec<Peer>,
+}
+
+/// How much the daemon tells about itself on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only what went wrong for good.
+    Error,
+    /// What somebody should look at, too.
+    Warn,
+    /// What happens now and then, too.
+    Info,
+    /// What a developer wants to know, too.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The local API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Where it listens.
+    pub listen: Vec<Listen>,
+    /// Level of INET256 clients, whose requests carry none; none: the default of all.
+    pub inet256_mancon: Option<ManCon>,
+}
+
+/// One place where the API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// The socket where commands look for it.
+    Default,
+    /// A Unix socket at this path; relative paths start at the state directory.
+    Unix(PathBuf),
+    /// TCP on a loopback address, with a token.
+    Tcp(SocketAddr),
+}
+
+/// Which network this node belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its name, which both ends of a link must have in common.
+    pub name: String,
+    /// The file with the key of a closed group; relative paths start at the state directory.
+    pub group_key_file: Option<PathBuf>,
+}
+
+/// What requests need, and what the user allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// Level of requests that carry none.
+    pub default: ManCon,
+    /// No request goes below it.
+    pub floor: ManCon,
+    /// Whether clear IP and LAN links are opened at all.
+    pub direct: bool,
+}
+
+/// IPv6 for ordinary programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Portal {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Name of the device.
+    pub device: String,
+    /// Overlay addresses are made under this prefix.
+    pub prefix: Ipv6Net,
+    /// MTU of the device in bytes; 0: 1420.
+    pub mtu: u32,
+    /// Level of packets; none: the default of all.
+    pub mancon: Option<ManCon>,
+    /// Threads that move packets.
+    pub threads: u32,
+    /// Who may open flows to this machine.
+    pub allow: Vec<Allow>,
+}
+
+/// One permission to open flows to this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow {
+    /// Who; none: everybody.
+    pub peer: Option<Addr>,
+    /// To what.
+    pub ports: Vec<Ports>,
+}
+
+/// Ports, or ICMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// TCP ports, first and last.
+    Tcp(u16, u16),
+    /// UDP ports, first and last.
+    Udp(u16, u16),
+    /// ICMPv6 echo requests.
+    Icmp,
+}
+
+/// Links to other nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Links {
+    /// Who may link to this node.
+    pub accept: Accept,
+    /// Where UDP listens.
+    pub udp: Vec<SocketAddr>,
+}
+
+/// A peer to keep a link to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub addr: Addr,
+    /// Its petname.
+    pub name: Option<String>,
+    /// Where it can be dialled; empty: it may only dial in.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl Config {
+    /// Reads `text`; `file` is how the user knows it. Either everything is in order, or all faults are told.
+    ///
+    /// ```
+    /// use byway_daemon::config::Config;
+    ///
+    /// let config = Config::parse("[mancon]\ndefault = \"low\"\n", "byway.toml")?;
+    /// assert_eq!(config.mancon.default.name(), "low");
+    ///
+    /// let faults = Config::parse("[mancon]\ndefault = 5\nflor = \"low\"\n", "byway.toml").unwrap_err();
+    /// assert_eq!(faults.faults.len(), 2);
+    /// assert!(faults.to_string().contains("did you mean \"floor\"?"));
+    /// # Ok::<(), byway_daemon::config::Faults>(())
+    /// ```
+    pub fn parse(text: &str, file: &str) -> Result<Self, Faults> {
+        parse::config(text, file)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            key: "identity.pem".into(),
+            log: LogLevel::Info,
+            api: Api { listen: vec![Listen::Default], inet256_mancon: None },
+            network: Network { name: "byway".into(), group_key_file: None },
+            mancon: Levels { default: ManCon::High, floor: ManCon::Low, direct: false },
+            portal: Portal {
+                enabled: true,
+                device: "byway0".into(),
+                prefix: Ipv6Net::new_assert(std::net::Ipv6Addr::new(0x200, 0, 0, 0, 0, 0, 0, 0), 7),
+                mtu: 0,
+                mancon: None,
+                threads: 2,
+                allow: Vec::new(),
+            },
+            links: Links {
+                accept: Accept::Peers,
+                udp: vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 2561))],
+            },
+            peers: Vec::new(),
+        }
+    }
+}
+
+impl LogLevel {
+    /// The name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! From TOML to [`Config`], section by section.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use byway_api::ManCon;
+use byway_identity::Addr;
+use byway_link::{Accept, Endpoint};
+use ipnet::Ipv6Net;
+use toml::de::DeTable;
+
+use super::fault::{Log, suggest};
+use super::read::{Section, Value};
+use super::{Allow, Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Ports};
+
+/// Schemes of endpoints that Byway knows; those marked true are built in.
+const SCHEMES: [(&str, bool); 11] = [
+    ("udp", true),
+    ("unix", false),
+    ("quic", false),
+    ("tcp", false),
+    ("tls", false),
+    ("ws", false),
+    ("wss", false),
+    ("tor", false),
+    ("i2p", false),
+    ("lan", false),
+    ("serial", false),
+];
+
+/// Longest name of a Linux network device, in bytes.
+const DEVICE_NAME_MAX: usize = 15;
+/// Longest path of a Unix socket, in bytes.
+const SOCKET_PATH_MAX: usize = 107;
+
+pub(super) fn config(text: &str, file: &str) -> Result<Config, Faults> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let log = Log::new(text);
+    for error in errors {
+        log.add(error.span().map_or(0, |span| span.start), "", one_line(error.message()), None);
+    }
+    let mut config = Config::default();
+    let mut root = Section::root(&log, table.get_ref());
+    let (peers, names) = peers(root.sections("peers"));
+    config.peers = peers;
+    node(root.section("node"), &mut config);
+    api(root.section("api"), &mut config);
+    network(root.section("network"), &mut config.network);
+    mancon(root.section("mancon"), &mut config.mancon);
+    portal(root.section("portal"), &names, &mut config.portal);
+    links(root.section("links"), &mut config.links);
+    proxy(root.section("proxy"));
+    let mut section = root.section("log");
+    config.log = section.parsed("level", config.log, |value, text| {
+        use LogLevel::{Debug, Error, Info, Trace, Warn};
+        value.choice(text, &[Error, Warn, Info, Debug, Trace].map(|level| (level.name(), level)))
+    });
+    section.finish();
+    root.finish();
+    log.finish(file)?;
+    Ok(config)
+}
+
+fn node(mut section: Section<'_, '_>, config: &mut Config) {
+    config.key = section.parsed("key", config.key.clone(), path);
+    section.finish();
+}
+
+fn api(mut section: Section<'_, '_>, config: &mut Config) {
+    config.api.listen = section.list("listen", config.api.listen.clone(), listen);
+    config.api.inet256_mancon = section.parsed("inet256_mancon", None, optional_level);
+    section.finish();
+}
+
+fn network(mut section: Section<'_, '_>, network: &mut Network) {
+    section.parsed("protocol", (), |value, text| {
+        match value.choice(text, &[("beacon", true), ("grove", false)])? {
+            true => Some(()),
+            false => {
+                value.not_built("the protocol grove", r#""beacon""#);
+                None
+            }
+        }
+    });
+    network.name = section.parsed("name", network.name.clone(), |value, text| {
+        let fits = !text.is_empty() && text.len() <= 63 && !text.chars().any(char::is_control);
+        if !fits {
+            value.fault("a network's name has 1 to 63 bytes and no control characters", None);
+        }
+        fits.then(|| text.to_owned())
+    });
+    network.group_key_file = section.parsed("group_key_file", None, |value, text| match text {
+        "" => Some(None),
+        text => path(value, text).map(Some),
+    });
+    section.finish();
+}
+
+fn mancon(mut section: Section<'_, '_>, levels: &mut Levels) {
+    levels.default = section.parsed("default", levels.default, level);
+    levels.floor = section.parsed("floor", levels.floor, level);
+    levels.direct = section.flag("direct", levels.direct);
+    section.parsed("jurisdiction", (), |value, text| {
+        match text {
+            "" => {}
+            text if is_country(text) => value.not_built("the choice of a level by country", r#""", and set default"#),
+            text if is_country(&text.to_uppercase()) => {
+                value.fault("country codes are written in capitals", Some(format!("did you mean {:?}?", text.to_uppercase())));
+            }
+            _ => value.fault(format!("{text:?} is no country"), Some("ISO 3166-1 has two letters, like \"CH\"".into())),
+        }
+        Some(())
+    });
+    section.list("help", Vec::new(), |value, text| {
+        const HELP: [(&str, ()); 6] =
+            [("relay", ()), ("tor-exit", ()), ("tor-onion", ()), ("i2p", ()), ("1dn", ()), ("store", ())];
+        value.choice(text, &HELP)?;
+        value.not_built("helping others", "help = []");
+        Some(())
+    });
+    for mut rule in section.sections("rule") {
+        rule.fault("rules are not built into this version yet", Some("leave them out, and set mancon.default".into()));
+        rule.parsed("to", (), |_, _| Some(()));
+        rule.parsed("level", ManCon::High, level);
+        rule.finish();
+    }
+    section.finish();
+}
+
+fn portal(mut section: Section<'_, '_>, names: &HashMap<String, Addr>, portal: &mut Portal) {
+    portal.enabled = section.flag("enabled", portal.enabled);
+    portal.device = section.parsed("device", portal.device.clone(), |value, text| {
+        let odd = |c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let fits = !text.is_empty() && text.len() <= DEVICE_NAME_MAX && !text.contains(odd) && !text.starts_with('.');
+        if !fits {
+            let what = format!("a device name has 1 to {DEVICE_NAME_MAX} of the characters A-Z a-z 0-9 - _ .");
+            value.fault(what, None);
+        }
+        fits.then(|| text.to_owned())
+    });
+    portal.prefix = section.parsed("prefix", portal.prefix, |value, text| {
+        let net: Ipv6Net = text
+            .parse()
+            .map_err(|_| value.fault(format!("{text:?} is no IPv6 prefix"), Some("an example is \"0200::/7\"".into())))
+            .ok()?;
+        let fault = if net.prefix_len() != 7 {
+            Some("overlay addresses need 121 bits, so the prefix has a length of /7".to_owned())
+        } else if net.trunc() != net {
+            Some(format!("there are bits beyond the prefix; did you mean \"{}\"?", net.trunc()))
+        } else if net.addr().is_unspecified() || net.addr().octets()[0] >= 0xfe {
+            Some("this part of IPv6 has another meaning".to_owned())
+        } else {
+            None
+        };
+        fault.map_or(Some(net), |what| {
+            value.fault(what, None);
+            None
+        })
+    });
+    portal.mtu = section.number("mtu", portal.mtu, 0..=65_535);
+    if (1..1_280).contains(&portal.mtu) {
+        section.fault("an IPv6 device needs an MTU of 1280 or more", Some("write mtu = 0 to leave it to Byway".into()));
+    }
+    portal.mancon = section.parsed("mancon", None, optional_level);
+    portal.threads = section.number("threads", portal.threads, 1..=64);
+    for mut rule in section.sections("allow") {
+        let peer = rule.parsed("peer", None, |value, text| match text {
+            "*" => Some(Some(None)),
+            text => who(value, text, names).map(|addr| Some(Some(addr))),
+        });
+        let ports = rule.list("ports", Vec::new(), ports);
+        match peer {
+            Some(peer) => portal.allow.push(Allow { peer, ports }),
+            // Not "everybody": whoever forgets the key must not open the machine to all.
+            None => rule.fault("the key `peer` is missing or wrong", Some("write an address, a petname, or \"*\" for everybody".into())),
+        }
+        rule.finish();
+    }
+    section.finish();
+}
+
+fn links(mut section: Section<'_, '_>, links: &mut Links) {
+    links.accept = section.parsed("accept", links.accept, |value, text| {
+        value.choice(text, &[("peers", Accept::Peers), ("network", Accept::Network)])
+    });
+    section.parsed("proxy", (), |value, text| asks_nothing(value, text, "an upstream proxy"));
+
+    let mut udp = section.section("udp");
+    links.udp = udp.list("listen", links.udp.clone(), |value, text| {
+        value.from_str(text).or_else(|| {
+            value.fault("an example is \"[::]:2561\"", None);
+            None
+        })
+    });
+    udp.finish();
+
+    for (name, what) in [("quic", "QUIC"), ("tcp", "TCP"), ("tls", "TLS"), ("websocket", "WebSocket")] {
+        let mut transport = section.section(name);
+        transport.list("listen", Vec::new(), |value, text| {
+            value.from_str::<SocketAddr>(text)?;
+            value.not_built(&format!("links over {what}"), "listen = []");
+            Some(())
+        });
+        match name {
+            "tls" => drop(transport.parsed("site", (), |value, text| asks_nothing(value, text, "TLS"))),
+            "websocket" => drop(transport.parsed("path", (), |value, text| asks_nothing(value, text, "WebSocket"))),
+            _ => {}
+        }
+        transport.finish();
+    }
+
+    let mut tor = section.section("tor");
+    mode(&mut tor, "Tor", &[("off", true), ("embedded", false), ("system", false)]);
+    tor.list("bridges", Vec::new(), |value, text| asks_nothing(value, text, "Tor"));
+    tor.finish();
+
+    let mut i2p = section.section("i2p");
+    mode(&mut i2p, "I2P", &[("off", true), ("embedded", false), ("sam", false)]);
+    i2p.parsed("sam", (), |value, text| value.from_str::<SocketAddr>(text).map(drop));
+    i2p.finish();
+
+    let mut lan = section.section("lan");
+    for key in ["interfaces", "adhoc"] {
+        lan.list(key, Vec::new(), |value, text| asks_nothing(value, text, "discovery on the LAN"));
+    }
+    lan.finish();
+
+    for mut serial in section.sections("serial") {
+        serial.fault("links over serial lines are not built into this version yet", Some("leave them out".into()));
+        serial.parsed("device", (), |_, _| Some(()));
+        serial.number("baud", 115_200, 50..=4_000_000);
+        serial.parsed("framing", (), |value, text| value.choice(text, &[("kiss", ()), ("hdlc", ())]));
+        serial.finish();
+    }
+    section.finish();
+}
+
+fn proxy(mut section: Section<'_, '_>) {
+    for (key, what) in [("socks5", "the SOCKS5 proxy"), ("http", "the HTTP proxy")] {
+        section.parsed(key, (), |value, text| asks_nothing(value, text, what));
+    }
+    section.finish();
+}
+
+/// The peers, and the addresses that their petnames stand for.
+fn peers(sections: Vec<Section<'_, '_>>) -> (Vec<Peer>, HashMap<String, Addr>) {
+    let (mut peers, mut names) = (Vec::<Peer>::new(), HashMap::new());
+    for mut section in sections {
+        let mut wrong = false;
+        let addr = section.parsed("addr", None, |value, text| {
+            let addr = value.from_str::<Addr>(text);
+            wrong |= addr.is_none();
+            let addr = addr?;
+            if peers.iter().any(|peer| peer.addr == addr) {
+                value.fault("this peer is listed twice", Some("put its endpoints together".into()));
+                wrong = true;
+            }
+            Some(Some(addr))
+        });
+        let name = section.parsed("name", None, |value, text| {
+            if text.is_empty() {
+                return Some(None);
+            }
+            if let Err(what) = petname(text) {
+                value.fault(what, None);
+                return None;
+            }
+            if names.contains_key(text) {
+                value.fault(format!("two peers have the petname {text:?}"), None);
+                return None;
+            }
+            names.extend(addr.map(|addr| (text.to_owned(), addr)));
+            Some(Some(text.to_owned()))
+        });
+        let endpoints = section.list("endpoints", Vec::new(), endpoint);
+        match addr {
+            Some(addr) => peers.push(Peer { addr, name, endpoints }),
+            None if wrong => {}
+            None => section.fault("the key `addr` is missing", Some("each peer has an address of 43 characters".into())),
+        }
+        section.finish();
+    }
+    (peers, names)
+}
+
+fn mode(section: &mut Section<'_, '_>, what: &str, modes: &[(&str, bool)]) {
+    section.parsed("mode", (), |value, text| {
+        if !value.choice(text, modes)? {
+            value.not_built(what, r#"mode = "off""#);
+        }
+        Some(())
+    });
+}
+
+/// Only an empty text asks for nothing.
+fn asks_nothing(value: &Value<'_, '_>, text: &str, what: &str) -> Option<()> {
+    if !text.is_empty() {
+        value.not_built(what, "nothing here");
+    }
+    Some(())
+}
+
+fn level(value: &Value<'_, '_>, text: &str) -> Option<ManCon> {
+    value.choice(text, &ManCon::ALL.map(|level| (level.name(), level)))
+}
+
+fn optional_level(value: &Value<'_, '_>, text: &str) -> Option<Option<ManCon>> {
+    if text.is_empty() { Some(None) } else { level(value, text).map(Some) }
+}
+
+fn path(value: &Value<'_, '_>, text: &str) -> Option<std::path::PathBuf> {
+    if text.is_empty() || text.contains('\0') || text.ends_with('/') {
+        value.fault(format!("{text:?} names no file"), None);
+        return None;
+    }
+    if text.starts_with('~') {
+        value.fault("the shell's ~ has no meaning here", Some("write the whole path".into()));
+        return None;
+    }
+    Some(text.into())
+}
+
+fn listen(value: &Value<'_, '_>, text: &str) -> Option<Listen> {
+    if text == "unix" {
+        return Some(Listen::Default);
+    }
+    if let Some(text) = text.strip_prefix("unix:") {
+        let path = path(value, text)?;
+        if path.as_os_str().len() > SOCKET_PATH_MAX {
+            value.fault(format!("the path of a Unix socket has at most {SOCKET_PATH_MAX} bytes"), None);
+            return None;
+        }
+        return Some(Listen::Unix(path));
+    }
+    if let Some(text) = text.strip_prefix("tcp:") {
+        let address: SocketAddr = value.from_str(text)?;
+        if !address.ip().is_loopback() {
+            value.fault("the API listens on loopback addresses only", Some("reach it from elsewhere through ssh".into()));
+            return None;
+        }
+        return Some(Listen::Tcp(address));
+    }
+    value.fault(
+        format!("{text:?} is no place to listen"),
+        Some(r#"there is "unix", "unix:/path" and "tcp:127.0.0.1:2560""#.into()),
+    );
+    None
+}
+
+fn who(value: &Value<'_, '_>, text: &str, names: &HashMap<String, Addr>) -> Option<Addr> {
+    if let Some(addr) = names.get(text.strip_suffix(".byway").unwrap_or(text)) {
+        return Some(*addr);
+    }
+    text.parse()
+        .map_err(|error| {
+            let known: Vec<_> = names.keys().map(String::as_str).collect();
+            value.fault(format!("{text:?} is neither a petname nor an address: {error}"), suggest(text, &known));
+        })
+        .ok()
+}
+
+fn ports(value: &Value<'_, '_>, text: &str) -> Option<Ports> {
+    let help = || Some(r#"examples are "tcp/22", "udp/5000-5100" and "icmp""#.to_owned());
+    if text == "icmp" {
+        return Some(Ports::Icmp);
+    }
+    let Some((protocol, range)) = text.split_once('/') else {
+        value.fault(format!("{text:?} names no ports"), help());
+        return None;
+    };
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let (Some(first), Some(last)) = (port(first), port(last)) else {
+        value.fault(format!("{range:?} is no port or range of ports from 1 to 65535"), help());
+        return None;
+    };
+    if first > last {
+        value.fault(format!("the range {range} is empty"), Some(format!("did you mean {last}-{first}?")));
+        return None;
+    }
+    match protocol {
+        "tcp" => Some(Ports::Tcp(first, last)),
+        "udp" => Some(Ports::Udp(first, last)),
+        _ => {
+            value.fault(format!("{protocol:?} is no protocol with ports"), help());
+            None
+        }
+    }
+}
+
+fn endpoint(value: &Value<'_, '_>, text: &str) -> Option<Endpoint> {
+    let Some((scheme, _)) = text.split_once("://") else {
+        value.fault(format!("{text:?} is no endpoint"), Some("an example is \"udp://host.example:2561\"".into()));
+        return None;
+    };
+    match SCHEMES.iter().find(|(name, _)| *name == scheme) {
+        Some((_, true)) => value.from_str(text),
+        Some((_, false)) => {
+            value.not_built(&format!("the transport {scheme}"), "only udp:// endpoints");
+            None
+        }
+        None => {
+            let names = SCHEMES.map(|(name, _)| name);
+            value.fault(format!("{scheme:?} is no transport"), suggest(scheme, &names));
+            None
+        }
+    }
+}
+
+/// Why `text` cannot be a petname, if so.
+pub(crate) fn petname(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > 40 {
+        return Err("a petname has 1 to 40 bytes".into());
+    }
+    if let Some(odd) = text.chars().find(|c| c.is_whitespace() || c.is_control() || "./*:?#[]@\"'".contains(*c)) {
+        return Err(format!("a petname cannot hold {odd:?}"));
+    }
+    Ok(())
+}
+
+/// Codes that ISO 3166-1 assigns to countries.
+fn is_country(text: &str) -> bool {
+    const CODES: &str = "ADAEAFAGAIALAMAOAQARASATAUAWAXAZBABBBDBEBFBGBHBIBJBLBMBNBOBQBRBSBTBVBWBYBZCACCCDCFCGCHCICKCLCMCN\
+        COCRCUCVCWCXCYCZDEDJDKDMDODZECEEEGEHERESETFIFJFKFMFOFRGAGBGDGEGFGGGHGIGLGMGNGPGQGRGSGTGUGWGYHKHMHNHRHTHUIDIEILIM\
+        INIOIQIRISITJEJMJOJPKEKGKHKIKMKNKPKRKWKYKZLALBLCLILKLRLSLTLULVLYMAMCMDMEMFMGMHMKMLMMMNMOMPMQMRMSMTMUMVMWMXMYMZNA\
+        NCNENFNGNINLNONPNRNUNZOMPAPEPFPGPHPKPLPMPNPRPSPTPWPYQARERORSRURWSASBSCSDSESGSHSISJSKSLSMSNSOSRSSSTSVSXSYSZTCTDTF\
+        TGTHTJTKTLTMTNTOTRTTTVTWTZUAUGUMUSUYUZVAVCVEVGVIVNVUWFWSYEYTZAZMZW";
+    text.len() == 2 && CODES.as_bytes().chunks_exact(2).any(|code| code == text.as_bytes())
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,169 @@
+//! Tests of the configuration.
+
+use super::*;
+
+fn faults(text: &str) -> Vec<(usize, String)> {
+    let faults = Config::parse(text, "byway.toml").expect_err("the text has faults").faults;
+    faults.into_iter().map(|fault| (fault.line, fault.to_string())).collect()
+}
+
+fn addr() -> String {
+    Addr::from_bytes([7; 32]).to_string()
+}
+
+#[test]
+fn an_empty_file_and_the_default_file_mean_the_defaults() {
+    assert_eq!(Config::parse("", "x"), Ok(Config::default()));
+    assert_eq!(Config::parse(DEFAULT, "default"), Ok(Config::default()));
+}
+
+#[test]
+fn the_default_file_with_its_examples_switched_on_has_no_unknown_key() {
+    let examples: String = DEFAULT
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with("[[") || rest.contains(" = ") => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let faults = Config::parse(&examples, "x").expect_err("rules and serial lines are not built in");
+    assert!(!faults.to_string().contains("no such key"), "{faults}");
+    assert!(faults.to_string().contains("mancon.rule[0]: rules are not built"), "{faults}");
+    assert!(faults.to_string().contains("links.serial[0]: links over serial lines are not built"), "{faults}");
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_line_and_a_suggestion() {
+    let text = r#"
+[node]
+kee = "identity.pem"
+[mancon]
+default = "hihg"
+direct = "yes"
+floor = 3
+[portal]
+prefix = "0200::/8"
+mtu = 70000
+[[portal.allow]]
+peer = "*"
+ports = ["tcp/0", "sctp/5", "udp/9-3"]
+[links]
+accept = "everyone"
+udp.listen = ["localhost"]
+[[peers]]
+addr = "short"
+endpoints = ["upd://h:1", "h:1"]
+[prtal]
+"#;
+    let faults = faults(text);
+    let expected = [
+        (3, "node.kee: no such key; did you mean \"key\"?"),
+        (5, "mancon.default: \"hihg\" is not known here; did you mean \"high\"?"),
+        (6, "mancon.direct: this is a text, not true or false"),
+        (7, "mancon.floor: this is a whole number, not a text in quotes"),
+        (9, "portal.prefix: overlay addresses need 121 bits"),
+        (10, "portal.mtu: 70000 is not from 0 to 65535"),
+        (13, "portal.allow[0].ports[0]: \"0\" is no port"),
+        (13, "portal.allow[0].ports[1]: \"sctp\" is no protocol with ports"),
+        (13, "portal.allow[0].ports[2]: the range 9-3 is empty; did you mean 3-9?"),
+        (15, "links.accept: \"everyone\" is not known here; there is \"peers\", \"network\""),
+        (16, "links.udp.listen[0]: invalid socket address"),
+        (18, "peers[0].addr: an address has 43 characters, not 5"),
+        (19, "peers[0].endpoints[0]: \"upd\" is no transport; did you mean \"udp\"?"),
+        (19, "peers[0].endpoints[1]: \"h:1\" is no endpoint"),
+        (20, "prtal: no such key; did you mean \"portal\"?"),
+    ];
+    for (line, text) in expected {
+        assert!(faults.iter().any(|(l, t)| *l == line && t.starts_with(text)), "{line} {text}\nin {faults:#?}");
+    }
+}
+
+#[test]
+fn what_is_not_built_in_is_refused_and_its_absence_accepted() {
+    let asking = [
+        "network.protocol = \"grove\"",
+        "mancon.jurisdiction = \"CH\"",
+        "mancon.help = [\"relay\"]",
+        "links.proxy = \"socks5://127.0.0.1:9050\"",
+        "links.quic.listen = [\"[::]:443\"]",
+        "links.tcp.listen = [\"[::]:443\"]",
+        "links.tls = { listen = [\"[::]:443\"], site = \"\" }",
+        "links.websocket = { listen = [], path = \"/secret\" }",
+        "links.tor.mode = \"embedded\"",
+        "links.tor.mode = \"system\"",
+        "links.tor.bridges = [\"obfs4 …\"]",
+        "links.i2p.mode = \"sam\"",
+        "links.lan.interfaces = [\"*\"]",
+        "links.lan.adhoc = [\"wlan1\"]",
+        "links.serial = [{ device = \"/dev/ttyUSB0\" }]",
+        "proxy.socks5 = \"127.0.0.1:2562\"",
+        "proxy.http = \"127.0.0.1:2563\"",
+        "mancon.rule = [{ to = \"*.onion\", level = \"high\" }]",
+    ];
+    for line in asking {
+        let faults = faults(line);
+        assert!(faults.len() == 1 && faults[0].1.contains("built into this version yet"), "{line}: {faults:?}");
+    }
+    let nothing = "links = { tor.mode = \"off\", i2p = { mode = \"off\" }, lan.interfaces = [], quic.listen = [] }";
+    assert_eq!(Config::parse(nothing, "x"), Ok(Config::default()));
+}
+
+#[test]
+fn endpoints_of_transports_that_are_not_built_in_are_refused() {
+    let text = format!("[[peers]]\naddr = \"{}\"\nendpoints = [\"quic://host.example:443\"]\n", addr());
+    assert!(faults(&text)[0].1.contains("the transport quic is not built into this version yet"));
+}
+
+#[test]
+fn text_that_is_no_toml_is_told_with_its_line_and_other_faults_too() {
+    let faults = faults("[mancon]\ndefault = hihg\n[portal]\ndevise = \"x\"\n");
+    assert!(faults.iter().any(|(line, _)| *line == 2), "{faults:?}");
+    assert!(faults.iter().any(|(line, text)| *line == 4 && text.contains("did you mean \"device\"?")), "{faults:?}");
+}
+
+#[test]
+fn an_allow_rule_without_a_peer_is_a_fault_and_opens_nothing() {
+    let faults = faults("[[portal.allow]]\nports = [\"tcp/22\"]\n");
+    assert!(faults[0].1.contains("the key `peer` is missing"), "{faults:?}");
+}
+
+#[test]
+fn the_same_peer_or_petname_twice_is_a_fault() {
+    let addr = addr();
+    let text = format!("[[peers]]\naddr = \"{addr}\"\nname = \"a\"\n[[peers]]\naddr = \"{addr}\"\nname = \"a\"\n");
+    let faults = faults(&text);
+    assert!(faults.iter().any(|(line, text)| *line == 5 && text.contains("listed twice")), "{faults:?}");
+    assert!(faults.iter().any(|(line, text)| *line == 6 && text.contains("the petname \"a\"")), "{faults:?}");
+}
+
+#[test]
+fn petnames_stand_for_addresses_in_allow_rules() {
+    let addr = addr();
+    let text = format!(
+        "[[portal.allow]]\npeer = \"ann\"\nports = [\"tcp/1-65535\", \"icmp\"]\n[[peers]]\naddr = \"{addr}\"\nname = \"ann\"\n"
+    );
+    let config = Config::parse(&text, "x").expect("the petname is known");
+    let allow = Allow { peer: addr.parse().ok(), ports: vec![Ports::Tcp(1, 65_535), Ports::Icmp] };
+    assert_eq!(config.portal.allow, [allow]);
+    assert!(Config::parse(&text.replace("\"ann\"\nports", "\"anne\"\nports"), "x").is_err());
+}
+
+#[test]
+fn the_api_listens_on_loopback_only() {
+    let faults = faults("api.listen = [\"tcp:0.0.0.0:2560\", \"tcp:127.0.0.1:2560\", \"unixx\"]");
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].1.contains("loopback"), "{faults:?}");
+}
+
+#[test]
+fn countries_are_checked_against_the_standard() {
+    assert!(faults("mancon.jurisdiction = \"ch\"")[0].1.contains("did you mean \"CH\"?"));
+    assert!(faults("mancon.jurisdiction = \"XX\"")[0].1.contains("no country"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "([a-z.\\[\\]= \"{}#\n0-9-]|links|peers|addr|portal|prefix|endpoints){0,60}") {
+        let _ = Config::parse(&text, "x");
+    }
+}
