@@ -16,9 +16,10 @@ use byway_link::{Event, PeerConfig, Place, Transport, TransportId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
-use crate::core::{Answer, Config, Core, Disposition, Output, Question, SendRequest};
+use crate::core::Core;
 use crate::handle::{Handle, NodeHandle, Shared};
 use crate::inbox::Taken;
+use crate::types::{Answer, Config, Disposition, Output, Question, SendRequest};
 
 /// Commands that wait for the driver; more wait in their tasks.
 const COMMANDS: usize = 1_024;

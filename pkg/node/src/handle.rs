@@ -15,11 +15,11 @@ use byway_network::Plane;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::Levels;
-use crate::core::{Answer, Disposition, Question, SendRequest};
 use crate::driver::{Command, Driver};
 use crate::flow::cost;
 use crate::inbox::{Inbox, Taken};
 use crate::report;
+use crate::types::{Answer, Disposition, Question, SendRequest};
 use crate::way::SAFE_MTU;
 
 /// Messages that one sender may have under way to one receiver, by [`cost`]; more of them wait outside the core.

@@ -20,6 +20,7 @@ mod local;
 mod metrics;
 mod remote;
 mod report;
+mod types;
 mod way;
 
 pub use crate::core::{
@@ -29,4 +30,5 @@ pub use crate::local::NodeCounters;
 pub use driver::start;
 pub use handle::{Handle, NodeHandle};
 pub use level::Levels;
+pub use types::{Answer, Config, Disposition, NodeStatus, Output, Question, SendRequest};
 pub use way::Way;

@@ -1,0 +1,218 @@
+//! What routers and sessions want done, and what they tell.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use byway_api::Kind;
+use byway_identity::Addr;
+use byway_network::{Action, Constraint, Found, Plane, To, Unroutable};
+use byway_session::{CloseReason, Connect, Event, FrameKind, SessionId};
+
+use super::{Effects, Local, REFRESH, RETRY_PAUSE};
+use crate::control::Control;
+use crate::flow::cost;
+use crate::remote::Stage;
+use crate::types::{Answer, Output};
+use crate::way::Way;
+
+impl Local {
+    /// Does what routers and sessions want done, until there is nothing more.
+    pub(super) fn pump(&mut self, now: Instant, effects: &mut Effects) {
+        loop {
+            let mut outbox = std::mem::take(&mut self.outbox);
+            let mut events = std::mem::take(&mut self.events);
+            if outbox.is_empty() && events.is_empty() {
+                (self.outbox, self.events) = (outbox, events);
+                return;
+            }
+            for action in outbox.drain() {
+                self.on_action(now, action, effects);
+            }
+            for event in events.drain(..) {
+                self.on_event(now, event, effects);
+            }
+            // Keep the larger buffers, unless the calls above have filled new ones.
+            if self.outbox.is_empty() {
+                self.outbox = outbox;
+            }
+            if self.events.is_empty() {
+                self.events = events;
+            }
+        }
+    }
+
+    pub(super) fn on_action(&mut self, now: Instant, action: Action, effects: &mut Effects) {
+        match action {
+            Action::Send { hop, frame } => effects.frames.push((self.addr, hop, frame)),
+            Action::Deliver { plane, payload, back } => {
+                let payload = payload.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+                self.endpoint.handle(now, Way::back(plane, back), payload, &mut self.events);
+            }
+            Action::Found(found) => self.on_found(now, &found, effects),
+            Action::Unroutable { to, why } => self.on_unroutable(to, why),
+        }
+    }
+
+    pub(super) fn on_event(&mut self, now: Instant, event: Event<Way>, effects: &mut Effects) {
+        match event {
+            Event::Transmit { place, bytes } => self.transmit(now, place, bytes),
+            Event::Up { session, remote, place, .. } => {
+                self.on_up(now, session, remote, place.plane, effects)
+            }
+            Event::Received { session, remote, place, kind, payload } => {
+                self.on_received(now, (session, remote, place.plane), kind, payload, effects);
+            }
+            Event::Down { remote, plane, session, why } => {
+                if let Some(plane) = Plane::from_byte(plane) {
+                    self.on_down(now, session, remote, plane, why, effects);
+                }
+            }
+            Event::Failed { remote, place, why } => self.on_failed(now, remote, place.plane, why),
+            Event::Early { .. } | Event::Moved { .. } => {}
+        }
+    }
+
+    pub(super) fn transmit(&mut self, now: Instant, way: Way, bytes: Bytes) {
+        let Some(to) = way.to else {
+            self.counters.unroutable += 1;
+            return;
+        };
+        let by = Constraint::in_plane(way.plane);
+        if let Err(why) = self.router.handle_above(now, to, bytes, &by, &mut self.outbox) {
+            self.on_unroutable(to, why);
+        }
+    }
+
+    pub(super) fn on_unroutable(&mut self, to: To, why: Unroutable) {
+        self.counters.unroutable += 1;
+        tracing::trace!(node = ?self.addr, ?to, %why, "an end-to-end frame has no way");
+    }
+
+    pub(super) fn on_found(&mut self, now: Instant, found: &Found, effects: &mut Effects) {
+        let addr = found.key.addr();
+        self.pending.retain(|pending| {
+            let answers = pending.prefix.matches(&addr);
+            if answers {
+                effects.outputs.push(Output::Answer { id: pending.id, answer: Ok(Answer::Found(found.key)) });
+            }
+            !answers
+        });
+        for plane in Plane::ALL {
+            let Some(remote) = self.remotes.get_mut(&(addr, plane)) else { continue };
+            if let Stage::Finding(_) = remote.stage {
+                remote.stage = Stage::Connecting;
+                let place = Way::to(plane, addr, remote.mtu);
+                let connect = Connect { remote: addr, place, token: None, digest: Some(found.digest) };
+                self.endpoint.connect(now, connect, &mut self.events);
+                effects.sizes.push((self.addr, addr, plane));
+            }
+        }
+    }
+
+    pub(super) fn on_up(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        addr: Addr,
+        plane: Plane,
+        effects: &mut Effects,
+    ) {
+        let Ok(remote) = self.remote(now, addr, plane) else {
+            self.endpoint.close(now, session, &mut self.events);
+            return;
+        };
+        remote.session = Some(session);
+        remote.stage = Stage::Rest;
+        remote.heard(now);
+        let mtu = remote.mtu;
+        let to = self.endpoint.place(session).and_then(|way| way.to).unwrap_or(To::Node(addr));
+        self.endpoint.set_place(session, Way { plane, to: Some(to), mtu });
+        effects.sizes.push((self.addr, addr, plane));
+        self.refresh_at.get_or_insert(now + REFRESH);
+        self.tell_ready(addr, plane, effects);
+        self.send_pings(now, addr, plane);
+        self.flush(now, addr, plane, effects);
+    }
+
+    pub(super) fn on_down(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        addr: Addr,
+        plane: Plane,
+        why: CloseReason,
+        effects: &mut Effects,
+    ) {
+        tracing::debug!(node = ?self.addr, remote = ?addr, %why, "an end-to-end session ended");
+        let Some(remote) = self.remotes.get_mut(&(addr, plane)) else { return };
+        if remote.session.is_some_and(|current| current != session) {
+            return;
+        }
+        remote.session = None;
+        self.tell_ready(addr, plane, effects);
+        self.seek(now, addr, plane);
+    }
+
+    pub(super) fn on_failed(&mut self, now: Instant, addr: Addr, plane: Plane, why: CloseReason) {
+        tracing::debug!(node = ?self.addr, remote = ?addr, %why, "an end-to-end handshake failed");
+        if let Some(remote) = self.remotes.get_mut(&(addr, plane)) {
+            remote.stage =
+                if remote.wants_session() { Stage::Finding(now + RETRY_PAUSE) } else { Stage::Rest };
+        }
+    }
+
+    pub(super) fn on_received(
+        &mut self,
+        now: Instant,
+        (session, addr, plane): (SessionId, Addr, Plane),
+        kind: FrameKind,
+        payload: Bytes,
+        effects: &mut Effects,
+    ) {
+        let Ok(remote) = self.remote(now, addr, plane) else { return };
+        remote.heard(now);
+        match kind {
+            FrameKind::Message => {
+                remote.receive_window.received(cost(payload.len()));
+                self.deliver(addr, plane, Kind::Message, payload, effects);
+            }
+            FrameKind::Packet => self.deliver(addr, plane, Kind::Packet, payload, effects),
+            FrameKind::Control => match Control::parse(&payload) {
+                Ok(control) => self.on_control(now, (session, addr, plane), control, effects),
+                Err(_) => self.counters.malformed += 1,
+            },
+            _ => self.counters.malformed += 1,
+        }
+    }
+
+    pub(super) fn on_control(
+        &mut self,
+        now: Instant,
+        (session, addr, plane): (SessionId, Addr, Plane),
+        control: Control,
+        effects: &mut Effects,
+    ) {
+        let Some(remote) = self.remotes.get_mut(&(addr, plane)) else { return };
+        match control {
+            Control::Ping(id) => self.control(now, session, Control::Pong(id)),
+            Control::Pong(id) => {
+                if let Some(at) =
+                    remote.pings.iter().position(|ping| ping.question == id && ping.sent.is_some())
+                {
+                    let ping = remote.pings.swap_remove(at);
+                    let rtt = now.saturating_duration_since(ping.sent.unwrap_or(now));
+                    remote.rtt = Some(remote.rtt.map_or(rtt, |known| (known * 7 + rtt) / 8));
+                    effects.outputs.push(Output::Answer { id, answer: Ok(Answer::Pong(rtt)) });
+                }
+            }
+            Control::Mark(mark) => {
+                let window = remote.receive_window.mark(mark);
+                self.control(now, session, Control::Window(window));
+            }
+            Control::Window(window) => {
+                remote.send_window.window(now, window);
+                self.flush(now, addr, plane, effects);
+            }
+        }
+    }
+}
