@@ -25,6 +25,8 @@
 pub mod body;
 mod error;
 pub mod exchange;
+pub mod frame;
+pub mod inet256;
 mod mancon;
 pub mod memory;
 mod node;
