@@ -117,3 +117,71 @@ impl<'de> serde::Deserialize<'de> for Addr {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn text_leads_back_to_the_address_and_sorts_like_it(a: [u8; 32], b: [u8; 32]) {
+            let (a, b) = (Addr::from_bytes(a), Addr::from_bytes(b));
+            prop_assert_eq!(a.to_string().parse(), Ok(a));
+            prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
+        }
+
+        #[test]
+        fn every_truncation_and_every_extension_of_a_text_is_refused(bytes: [u8; 32], more in any::<char>()) {
+            let text = Addr::from_bytes(bytes).to_string();
+            for length in 0..text.len() {
+                prop_assert_eq!(text[..length].parse::<Addr>(), Err(AddrError::Length(length)));
+            }
+            prop_assert_eq!(format!("{text}{more}").parse::<Addr>(), Err(AddrError::Length(44)));
+            prop_assert_eq!(format!("{more}{text}").parse::<Addr>(), Err(AddrError::Length(44)));
+        }
+
+        #[test]
+        fn whatever_parses_is_printed_the_same(text in "[-0-9A-Z_a-z]{43}") {
+            if let Ok(addr) = text.parse::<Addr>() {
+                prop_assert_eq!(addr.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn no_text_at_all_makes_the_parser_panic(text: String) {
+            let _ = text.parse::<Addr>();
+        }
+    }
+
+    #[test]
+    fn a_foreign_character_is_named_and_wrong_spare_bits_are_refused() {
+        let text = Addr::EVERYBODY.to_string();
+        assert_eq!(text.replacen('z', "é", 1).parse::<Addr>(), Err(AddrError::Character('é')));
+        assert_eq!(text.replace('w', "z").parse::<Addr>(), Err(AddrError::Padding));
+        assert_eq!(format!("{}\n", &text[..42]).parse::<Addr>(), Err(AddrError::Character('\n')));
+    }
+
+    #[test]
+    fn leading_zeros_are_counted_over_all_bytes() {
+        assert_eq!(Addr::NOBODY.leading_zeros(), 256);
+        assert_eq!(Addr::EVERYBODY.leading_zeros(), 0);
+        let mut bytes = [0; 32];
+        bytes[31] = 1;
+        assert_eq!(Addr::from_bytes(bytes).leading_zeros(), 255);
+    }
+
+    #[test]
+    fn json_holds_the_text_and_refuses_another_spelling() {
+        let json = serde_json::to_string(&Addr::EVERYBODY).expect("a string");
+        assert_eq!(json, format!("\"{}\"", Addr::EVERYBODY));
+        assert_eq!(serde_json::from_str::<Addr>(&json).expect("its inverse"), Addr::EVERYBODY);
+        assert!(serde_json::from_str::<Addr>(&json.replace('w', "z")).is_err());
+    }
+
+    #[test]
+    fn a_log_shows_only_the_start_of_an_address() {
+        assert_eq!(format!("{:?}", Addr::EVERYBODY), "zzzzzzzz…");
+    }
+}

@@ -4,6 +4,10 @@ use std::fmt;
 
 use byway_wire::{Malformed, Reader, Writer};
 use ed25519_dalek::Signer;
+use ed25519_dalek::pkcs8::{ALGORITHM_OID, KeypairBytes};
+use pkcs8::PrivateKeyInfoRef;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use crate::{Addr, Entropy, cshake256, shake256};
 
@@ -34,10 +38,22 @@ pub struct PublicKey(ed25519_dalek::VerifyingKey);
 pub struct Signature([u8; 64]);
 
 /// An Ed25519 key that signs; zeroed when dropped, and never printed.
-#[derive(Clone)]
+///
+/// ```compile_fail
+/// # use byway_identity::SigningKey;
+/// println!("{:?}", SigningKey::from_seed(&[7; 32])); // has no `Debug`
+/// ```
+#[derive(Clone, zeroize::ZeroizeOnDrop)]
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
+/// An application asked for a signature whose purpose belongs to the network itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("purposes that start with inet256/ are reserved to the network; choose another purpose")]
+pub struct ReservedPurpose;
+
 const TAG: &[u8] = b"ed25519";
+const PRIVATE_TAG: &[u8] = b"ed25519.private";
+const RESERVED: &str = "inet256/";
 
 impl PublicKey {
     /// A key from its 32 raw bytes.
@@ -77,15 +93,19 @@ impl PublicKey {
 
     /// Whether `signature` was made by this key for just this `purpose` and `content`.
     pub fn verify(&self, purpose: &str, content: &[u8], signature: &Signature) -> bool {
-        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0.verify_strict(&signing_input(purpose, content), &signature).is_ok()
+        self.verify_input(&signing_input(purpose, content), signature)
+    }
+
+    /// Whether `signature` is over just `input`, by the strict rules: no weak key, one encoding.
+    pub(crate) fn verify_input(&self, input: &[u8; 64], signature: &Signature) -> bool {
+        self.0.verify_strict(input, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok()
     }
 }
 
 impl SigningKey {
     /// A new key.
     pub fn generate(entropy: &mut dyn Entropy) -> Self {
-        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        let mut seed = Zeroizing::new([0; 32]);
         entropy.fill(&mut *seed);
         Self::from_seed(&seed)
     }
@@ -96,8 +116,41 @@ impl SigningKey {
     }
 
     /// The secret seed, for key files only.
-    pub fn seed(&self) -> zeroize::Zeroizing<[u8; 32]> {
-        zeroize::Zeroizing::new(self.0.to_bytes())
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// INET256 v0.0.8, 81 bytes: tag length (u16, little-endian) · `ed25519.private` · seed · public key.
+    pub fn to_inet256_bytes(&self) -> Zeroizing<Vec<u8>> {
+        // The room is set aside at once, because growing would leave a copy of the seed behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 + PRIVATE_TAG.len() + 64));
+        bytes.extend_from_slice(&(PRIVATE_TAG.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(PRIVATE_TAG);
+        bytes.extend_from_slice(self.0.as_bytes());
+        bytes.extend_from_slice(self.public().as_raw());
+        bytes
+    }
+
+    /// The inverse of [`SigningKey::to_inet256_bytes`]: nothing may follow, and the public half must belong to the seed.
+    pub fn from_inet256_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        let mut reader = Reader::new(bytes);
+        let length = reader.u16_le()?;
+        if reader.bytes(length.into())? != PRIVATE_TAG {
+            return Err(KeyError::Algorithm);
+        }
+        let seed = Zeroizing::new(reader.array()?);
+        let public = reader.array()?;
+        reader.finish()?;
+        Self::from_halves(&seed, Some(&public))
+    }
+
+    /// The key of `seed`, if `public` is absent or its public half.
+    fn from_halves(seed: &[u8; 32], public: Option<&[u8; 32]>) -> Result<Self, KeyError> {
+        let key = Self::from_seed(seed);
+        match public {
+            Some(public) if !bool::from(key.public().as_raw().ct_eq(public)) => Err(KeyError::Mismatch),
+            _ => Ok(key),
+        }
     }
 
     /// The public half.
@@ -105,8 +158,14 @@ impl SigningKey {
         PublicKey(self.0.verifying_key())
     }
 
-    /// Signs `content` for `purpose`. The caller sees to it that applications cannot name a purpose that starts
-    /// with `inet256/`.
+    /// Signs `content` for a `purpose` of an application, which may not start with `inet256/`: else it could have the
+    /// node sign what only the network's protocols may say.
+    pub fn sign_for_application(&self, purpose: &str, content: &[u8]) -> Result<Signature, ReservedPurpose> {
+        if purpose.starts_with(RESERVED) { Err(ReservedPurpose) } else { Ok(self.sign(purpose, content)) }
+    }
+
+    /// Signs `content` for `purpose`, reserved ones too; for the network's own protocols. What an application asks
+    /// for goes through [`SigningKey::sign_for_application`].
     pub fn sign(&self, purpose: &str, content: &[u8]) -> Signature {
         Signature(self.0.sign(&signing_input(purpose, content)).to_bytes())
     }
@@ -124,10 +183,21 @@ impl Signature {
     }
 }
 
-/// cSHAKE256(S = cSHAKE256(S = "", purpose), content): what Ed25519 signs. Without the content in it, one
+/// The key in a PKCS#8 document: version 1, or version 2 with a public key that belongs to it.
+pub(crate) fn from_pkcs8_der(der: &[u8]) -> Result<SigningKey, KeyError> {
+    let malformed = KeyError::Malformed(Malformed::Invalid("PKCS#8"));
+    let info = PrivateKeyInfoRef::try_from(der).map_err(|_| malformed)?;
+    if info.algorithm.oid != ALGORITHM_OID {
+        return Err(KeyError::Algorithm);
+    }
+    let halves = KeypairBytes::try_from(info).map_err(|_| malformed)?;
+    SigningKey::from_halves(&halves.secret_key, halves.public_key.as_ref().map(|public| &public.0))
+}
+
+/// cSHAKE256(S = cSHAKE256(S = purpose, nothing), content): what Ed25519 signs. Without the content in it, one
 /// signature would be good for every message of the purpose.
 fn signing_input(purpose: &str, content: &[u8]) -> [u8; 64] {
-    let context: [u8; 32] = cshake256(&[], purpose.as_bytes());
+    let context: [u8; 32] = cshake256(purpose.as_bytes(), &[]);
     cshake256(&context, content)
 }
 
@@ -142,3 +212,7 @@ impl fmt::Debug for Signature {
         f.write_str("Signature")
     }
 }
+
+#[cfg(test)]
+#[path = "key_tests.rs"]
+mod tests;

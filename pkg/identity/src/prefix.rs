@@ -10,11 +10,11 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The first `bits` bits of `bytes`, most significant first; `None` when there are more than 256 bits, or fewer bytes than
-    /// `bits` asks for.
+    /// The first `bits` bits of `bytes`, most significant first; `None` when there are more than 256 bits, fewer bytes than
+    /// `bits` asks for, or no bytes at all. (One byte and 0 bits match every address; nothing at all asks nothing.)
     pub fn new(bytes: &[u8], bits: u16) -> Option<Self> {
         let wanted = usize::from(bits).div_ceil(8);
-        if bits > 256 || bytes.len() < wanted {
+        if bits > 256 || bytes.is_empty() || bytes.len() < wanted {
             return None;
         }
         let mut kept = [0; 32];
@@ -76,6 +76,7 @@ mod tests {
 
     #[test]
     fn more_bits_than_there_are_make_no_prefix() {
+        assert_eq!(Prefix::new(&[], 0), None);
         assert_eq!(Prefix::new(&[0xff], 9), None);
         assert_eq!(Prefix::new(&[0; 64], 257), None);
     }
