@@ -16,7 +16,9 @@ pub enum Malformed {
 }
 
 /// Reads fields from the front of a slice.
-#[derive(Clone, Debug)]
+///
+/// Its `Debug` tells how much is left, never what: the bytes may be anyone's secret.
+#[derive(Clone)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
 }
@@ -110,6 +112,12 @@ impl<'a> Reader<'a> {
     }
 }
 
+impl std::fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("remaining", &self.remaining()).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -143,6 +151,14 @@ mod tests {
                 prop_assert_eq!(&bytes[..8 - reader.remaining()], &written[..]);
             }
         }
+    }
+
+    #[test]
+    fn a_log_shows_lengths_and_no_bytes() {
+        let mut writer = Writer::new();
+        writer.bytes(b"secret");
+        assert_eq!(format!("{writer:?}"), "Writer { len: 6 }");
+        assert_eq!(format!("{:?}", Reader::new(writer.as_slice())), "Reader { remaining: 6 }");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::VARINT_MAX;
 
 /// Appends fields to a buffer; calls chain.
-#[derive(Debug, Default)]
+///
+/// Its `Debug` tells how much was written, never what.
+#[derive(Default)]
 pub struct Writer {
     buffer: BytesMut,
 }
@@ -100,6 +102,12 @@ impl Writer {
     /// The bytes, to be changed in place.
     pub fn into_mut(self) -> BytesMut {
         self.buffer
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("len", &self.len()).finish()
     }
 }
 
