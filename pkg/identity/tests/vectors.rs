@@ -16,7 +16,7 @@ use byway_identity::{
 use serde_json::Value;
 
 /// Kinds that are bytes of another layer, and the crate whose tests hold them to the byte.
-const ELSEWHERE: [(&str, &str); 2] = [("ipc_frame", "byway-httpd"), ("udp_address_text", "byway-link")];
+const ELSEWHERE: [(&str, &str); 2] = [("ipc_frame", "byway-api"), ("udp_address_text", "byway-link")];
 
 /// Kinds that record wire forms which Byway does not speak.
 const NOT_SPOKEN: [(&str, &str); 4] = [
