@@ -1,274 +1,574 @@
-//! SKELETON: signatures that `link` and `node` are written against.
+//! The table of all sessions and handshakes of one local identity.
+//!
+//! Handshakes that this side began are in `dial`, those of others in `answer`, what happens within a session in `frames`.
+//! Here is who owns which receiver index, which of several sessions with one remote is in use, and what is due when.
 
-use std::fmt::Debug;
-use std::hash::Hash;
+mod answer;
+mod dial;
+mod frames;
+mod records;
+mod roam;
+mod session;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::{Duration, Instant};
 
-use byway_identity::{Addr, Entropy, SigningKey};
 use bytes::{Bytes, BytesMut};
+use byway_identity::{Addr, Entropy};
+use byway_wire::Reader;
+use zeroize::Zeroizing;
 
-/// Where bytes come from and go to, as far as the caller is concerned: a link's remote end, or a way through the network.
-pub trait Place: Clone + Debug + PartialEq + Eq + Hash {
-    /// Sources that share this key share rate limits (IPv4 /32, IPv6 /64). `None`: sources have no meaning here
-    /// (tor, i2p, overlay), so a puzzle replaces the cookie under load.
-    fn rate_key(&self) -> Option<u64>;
+use self::answer::Waiting;
+use self::dial::Outgoing;
+use self::records::Records;
+use self::session::{Made, Session};
+use crate::fragment::Fragments;
+use crate::guard::Guard;
+use crate::keys::LocalKeys;
+use crate::mask::{self, Secret, Sets};
+use crate::message::{self, FIRST_INDEX, Proof, Retry};
+use crate::replay::Memory;
+use crate::timers::Timers;
+use crate::transport::{self, kind};
+use crate::{
+    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus, Use,
+};
 
-    /// Longest datagram that fits from here, in bytes.
-    fn mtu(&self) -> usize;
-
-    /// Plane byte for the head of m1; links: 0. A session belongs to two addresses and this plane.
-    fn plane(&self) -> u8;
-
-    /// Whether handshakes are masked (bare udp and everything else that a stranger can send to).
-    fn masked(&self) -> bool;
-}
-
-/// Which handshake an endpoint speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// One hop: `Noise_XKpsk2`.
-    Link,
-    /// End to end: `Noise_IKpsk0+psk2`.
-    EndToEnd,
-}
-
-/// What an endpoint is made from.
-pub struct Config {
-    /// Links or end-to-end sessions.
-    pub usage: Use,
-    /// The local identity.
-    pub key: SigningKey,
-    /// Group key of a closed network.
-    pub group_key: Option<[u8; 32]>,
-    /// Grows at each start (Unix milliseconds).
-    pub boot: u64,
-    /// The wall clock at `now`, in Unix seconds; see [`Endpoint::set_clock`].
-    pub unix: u64,
-    /// Time between key ratchets; 120 s but in tests.
-    pub ratchet: Duration,
-    /// Whether AES-256-GCM is preferred (hardware AES) to ChaCha20-Poly1305.
-    pub prefer_aes: bool,
-}
-
-/// How to reach somebody.
-#[derive(Clone, Debug)]
-pub struct Connect<P> {
-    /// Who.
-    pub remote: Addr,
-    /// Where.
-    pub place: P,
-    /// A link token that came with the endpoint.
-    pub token: Option<[u8; 32]>,
-    /// Digest of the target's record, if the network vouched for one.
-    pub digest: Option<[u8; 32]>,
-}
-
-/// One session of an [`Endpoint`]; never reused while the endpoint lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u64);
-
-/// What a sealed frame carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum FrameKind {
-    /// An IPv6 packet (end to end).
-    Packet = 0,
-    /// A message (end to end), or a network's frame (link).
-    Message = 1,
-    /// Reserved to the user of the session: liveness, round trips, windows, greetings.
-    Control = 2,
-}
-
-/// What an endpoint wants done, or tells.
-#[derive(Debug)]
-pub enum Event<P> {
-    /// Send these bytes to `place`.
-    Transmit { place: P, bytes: Bytes },
-    /// A session is up and may be used; `initiator`: we dialled.
-    Up { session: SessionId, remote: Addr, place: P, initiator: bool },
-    /// A payload came in: whole, authentic, once.
-    Received { session: SessionId, remote: Addr, place: P, kind: FrameKind, payload: Bytes },
-    /// An `early` payload of an end-to-end m1 came in, before the session is confirmed.
-    Early { remote: Addr, place: P, payload: Bytes },
-    /// The session has a new place (roaming, validated).
-    Moved { session: SessionId, place: P },
-    /// The session has ended, and no newer one to the same remote and plane replaces it.
-    Down { session: SessionId, remote: Addr, plane: u8, why: CloseReason },
-    /// A connect gave up.
-    Failed { remote: Addr, place: P, why: CloseReason },
-}
-
-/// Why a session or a handshake ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The remote did not answer in time.
-    #[error("no answer")]
-    Timeout,
-    /// We closed it.
-    #[error("closed here")]
-    Local,
-    /// The remote closed it.
-    #[error("closed by the other side")]
-    Remote,
-    /// Idle for ten minutes.
-    #[error("idle")]
-    Idle,
-    /// The remote is not who it should be, or speaks another version.
-    #[error("the other side could not show that it is who it should be")]
-    Identity,
-}
-
-/// Why a payload was not sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// There is no such session any more.
-    #[error("the session has ended")]
-    Gone,
-    /// Longer than 65,535 bytes.
-    #[error("the payload is too long")]
-    TooLong,
-}
-
-/// What an endpoint counted; each drop has a reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Frames sealed.
-    pub sealed: u64,
-    /// Frames opened.
-    pub opened: u64,
-    /// Handshakes started, as initiator or responder.
-    pub handshakes: u64,
-    /// Handshakes that became sessions.
-    pub established: u64,
-    /// Dropped: no session or handshake fits.
-    pub unknown: u64,
-    /// Dropped: does not open.
-    pub forged: u64,
-    /// Dropped: seen before, or too old.
-    pub replayed: u64,
-    /// Dropped: malformed inside.
-    pub malformed: u64,
-    /// Dropped or answered with a retry: load.
-    pub overload: u64,
-}
-
-/// A session, to be shown to people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionStatus {
-    /// Which.
-    pub session: SessionId,
-    /// With whom.
-    pub remote: Addr,
-    /// In which plane.
-    pub plane: u8,
-    /// `AES-256-GCM` or `ChaCha20-Poly1305`.
-    pub cipher: &'static str,
-    /// When the handshake ended.
-    pub since: Instant,
-    /// Payloads sent.
-    pub sent: u64,
-    /// Payloads received.
-    pub received: u64,
-}
+/// Most sessions; beyond, no new ones are accepted.
+const SESSIONS: usize = 16_384;
+/// Most sessions with one remote in one plane; the one longest out of use gives way.
+const PER_REMOTE: usize = 4;
+/// How many pending handshakes a masked datagram is tried against.
+const PENDING: usize = 16;
+/// Most link tokens of the local side.
+const TOKENS: usize = 16;
 
 /// All sessions and handshakes of one local identity.
 pub struct Endpoint<P: Place> {
-    _places: std::marker::PhantomData<P>,
+    usage: Use,
+    addr: Addr,
+    group_key: Option<Zeroizing<[u8; 32]>>,
+    ratchet: Duration,
+    prefer_aes: bool,
+    keys: LocalKeys,
+    /// The wall clock, in Unix seconds, at an instant.
+    clock: (Instant, u64),
+    entropy: Box<dyn Entropy>,
+    /// What masked handshakes to us are made with: the address alone, or with a token.
+    own_secrets: Vec<Secret>,
+    sessions: HashMap<SessionId, Session<P>, Numbered>,
+    indices: HashMap<u32, Owner, Numbered>,
+    /// Sessions by remote and plane; the first one is in use.
+    remotes: HashMap<(Addr, u8), Vec<SessionId>>,
+    outgoing: HashMap<u64, Outgoing<P>, Numbered>,
+    waiting: Waiting<P>,
+    records: Records,
+    sets: Sets<P>,
+    fragments: Fragments,
+    guard: Guard,
+    replays: Memory,
+    timers: Timers<Timer>,
+    counters: Counters,
+    number: u64,
+    buffer: BytesMut,
+}
+
+/// Who has a receiver index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Session(SessionId),
+    Outgoing(u64),
+    Waiting(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Session(SessionId),
+    Outgoing(u64),
+}
+
+/// How a handshake message travels.
+#[derive(Clone)]
+struct Route<P> {
+    place: P,
+    /// Masked with this.
+    secret: Option<Secret>,
+    /// In frames of this session.
+    via: Option<SessionId>,
+}
+
+/// What a message came out of, and so which messages it may be.
+enum Via<P> {
+    /// A mask of ours: from an initiator.
+    Own(Route<P>),
+    /// The mask of a handshake that we began: from its responder.
+    Theirs,
+    /// Nothing, end to end.
+    Clear(Route<P>),
+    /// A session.
+    Session(Route<P>),
 }
 
 impl<P: Place> Endpoint<P> {
     /// Bytes that a sealed frame adds to a payload which fits one frame.
-    pub const OVERHEAD: usize = 32;
+    pub const OVERHEAD: usize = transport::OVERHEAD;
 
     /// An endpoint without sessions.
-    pub fn new(_now: Instant, _config: Config, _entropy: Box<dyn Entropy>) -> Self {
-        todo!()
+    pub fn new(now: Instant, config: Config, mut entropy: Box<dyn Entropy>) -> Self {
+        let Config { usage, key, group_key, boot, unix, ratchet, prefer_aes } = config;
+        let addr = key.public().addr();
+        let keys = LocalKeys::new(now, unix, boot, key, group_key, &mut entropy);
+        let guard = Guard::new(now, &mut entropy);
+        Self {
+            usage,
+            addr,
+            group_key: group_key.map(Zeroizing::new),
+            ratchet,
+            prefer_aes,
+            keys,
+            clock: (now, unix),
+            entropy,
+            own_secrets: vec![Secret::new(&addr, None)],
+            sessions: HashMap::default(),
+            indices: HashMap::default(),
+            remotes: HashMap::new(),
+            outgoing: HashMap::default(),
+            waiting: Waiting::default(),
+            records: Records::default(),
+            sets: Sets::new(),
+            fragments: Fragments::default(),
+            guard,
+            replays: Memory::default(),
+            timers: Timers::new(),
+            counters: Counters::default(),
+            number: 0,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// The local address.
+    pub fn addr(&self) -> Addr {
+        self.addr
     }
 
     /// Digest of the local key record, for the routing protocol to vouch for.
     pub fn record_digest(&self) -> [u8; 32] {
-        todo!()
+        self.keys.current().record.digest
     }
 
     /// The wall clock was set, or is told again: `unix` seconds at `now`.
-    pub fn set_clock(&mut self, _now: Instant, _unix: u64) {
-        todo!()
+    pub fn set_clock(&mut self, now: Instant, unix: u64) {
+        self.clock = (now, unix);
+    }
+
+    /// Link tokens under which this side answers, besides none; at most 16 are kept.
+    pub fn set_tokens(&mut self, tokens: &[[u8; 32]]) {
+        self.own_secrets.truncate(1);
+        self.own_secrets.extend(tokens.iter().take(TOKENS).map(|token| Secret::new(&self.addr, Some(token))));
     }
 
     /// Starts a handshake unless one to the same remote and plane and place is under way; with a session up to that
     /// remote and plane, makes a second one that replaces it once up. Retransmits with growing pauses; gives up after 10 s.
-    pub fn connect(&mut self, _now: Instant, _connect: Connect<P>, _out: &mut Vec<Event<P>>) {
-        todo!()
+    pub fn connect(&mut self, now: Instant, connect: Connect<P>, out: &mut Vec<Event<P>>) {
+        self.connect_early(now, connect, Bytes::new(), out);
+    }
+
+    /// As [`Endpoint::connect`], end to end with an `early` payload of at most 4,096 bytes (a longer one is not sent
+    /// early, but in a frame once the session is up). The first message carries it, without full forward secrecy.
+    pub fn connect_early(
+        &mut self,
+        now: Instant,
+        connect: Connect<P>,
+        early: Bytes,
+        out: &mut Vec<Event<P>>,
+    ) {
+        let Connect { remote, place, token, digest } = connect;
+        if remote == self.addr {
+            out.push(Event::Failed { remote, place, why: CloseReason::Identity });
+            return;
+        }
+        let known = |attempt: &Outgoing<P>| attempt.remote == remote && attempt.place == place;
+        if self.outgoing.values().any(known) {
+            return;
+        }
+        let secret = place.masked().then(|| Secret::new(&remote, token.as_ref()));
+        self.begin(now, remote, Route { place, secret, via: None }, digest, early, out);
     }
 
     /// The session to use towards `remote` in `plane`, if one is up.
-    pub fn session(&self, _remote: &Addr, _plane: u8) -> Option<SessionId> {
-        todo!()
+    pub fn session(&self, remote: &Addr, plane: u8) -> Option<SessionId> {
+        self.remotes.get(&(*remote, plane))?.first().copied()
     }
 
     /// Seals `payload` (0 to 65,535 bytes) and sends it to the session's place, in fragments if need be.
+    ///
+    /// A session that a newer one has replaced still serves as a name for it while it lasts.
     pub fn send(
         &mut self,
-        _now: Instant,
-        _session: SessionId,
-        _kind: FrameKind,
-        _payload: &[u8],
-        _out: &mut Vec<Event<P>>,
+        now: Instant,
+        session: SessionId,
+        kind: FrameKind,
+        payload: &[u8],
+        out: &mut Vec<Event<P>>,
     ) -> Result<(), SendError> {
-        todo!()
+        if payload.len() > crate::fragment::LONGEST {
+            return Err(SendError::TooLong);
+        }
+        let id = self.in_use(session).ok_or(SendError::Gone)?;
+        let (session, mut sealing) = self.sealing(now, id, out).ok_or(SendError::Gone)?;
+        session.send(&mut sealing, kind as u8, payload).map_err(|_| SendError::Gone)?;
+        session.count_sent(now);
+        if session.wants_rekey(now) {
+            self.rekey(now, id, out);
+        }
+        Ok(())
     }
 
     /// Largest payload that goes into one frame of this session.
-    pub fn payload_mtu(&self, _session: SessionId) -> Option<usize> {
-        todo!()
+    pub fn payload_mtu(&self, session: SessionId) -> Option<usize> {
+        Some(self.sessions.get(&self.in_use(session)?)?.room())
     }
 
     /// Where frames of the session go now.
-    pub fn place(&self, _session: SessionId) -> Option<&P> {
-        todo!()
+    pub fn place(&self, session: SessionId) -> Option<&P> {
+        Some(&self.sessions.get(&self.in_use(session)?)?.place)
     }
 
     /// Moves the session to another place that the caller knows to be good.
-    pub fn set_place(&mut self, _session: SessionId, _place: P) {
-        todo!()
+    pub fn set_place(&mut self, session: SessionId, place: P) {
+        if let Some(session) = self.in_use(session).and_then(|id| self.sessions.get_mut(&id))
+            && session.plane == place.plane()
+        {
+            session.place = place;
+            session.roam = None;
+        }
     }
 
     /// Takes bytes that came from `place`, which may be hostile. Opens in place where it can.
-    pub fn handle(&mut self, _now: Instant, _place: P, _bytes: BytesMut, _out: &mut Vec<Event<P>>) {
-        todo!()
+    pub fn handle(&mut self, now: Instant, place: P, mut bytes: BytesMut, out: &mut Vec<Event<P>>) {
+        let Some(first) = bytes.first_chunk().copied().map(u32::from_le_bytes) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        match self.indices.get(&first).copied() {
+            Some(Owner::Session(session)) => return self.handle_frame(now, session, place, bytes, out),
+            Some(Owner::Waiting(id)) if self.usage == Use::EndToEnd => {
+                if self.hear_first_frame(now, id, place.plane(), &bytes, out)
+                    && let Some(Owner::Session(session)) = self.indices.get(&first).copied()
+                {
+                    self.handle_frame(now, session, place, bytes, out);
+                }
+                return;
+            }
+            _ => {}
+        }
+        let via = if place.masked() {
+            let Some(via) = self.unmask(place.clone(), &mut bytes) else {
+                self.counters.unknown += 1;
+                return;
+            };
+            via
+        } else {
+            Via::Clear(Route { place: place.clone(), secret: None, via: None })
+        };
+        self.handle_message(now, place, &via, &bytes, out);
     }
 
-    /// Ends a session and tells the remote.
-    pub fn close(&mut self, _now: Instant, _session: SessionId, _out: &mut Vec<Event<P>>) {
-        todo!()
+    /// Ends a session and tells the remote. All sessions with that remote in that plane end with it.
+    pub fn close(&mut self, now: Instant, session: SessionId, out: &mut Vec<Event<P>>) {
+        let Some(known) = self.sessions.get(&session) else { return };
+        let all = self.remotes.get(&(known.remote, known.plane)).cloned().unwrap_or_default();
+        for id in all {
+            if let Some((session, mut sealing)) = self.sealing(now, id, out) {
+                let place = session.place.clone();
+                // Without counters left there is nobody to tell; the remote finds out by silence.
+                let _ = session.seal(&mut sealing, &place, kind::CLOSE, 0, [&[], &[]]);
+            }
+            self.end(id, CloseReason::Local, out);
+        }
     }
 
     /// Forgets handshakes to `remote`.
-    pub fn cancel(&mut self, _remote: &Addr) {
-        todo!()
+    pub fn cancel(&mut self, remote: &Addr) {
+        let ids: Vec<u64> = self
+            .outgoing
+            .iter()
+            .filter(|(_, attempt)| attempt.remote == *remote)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.forget_outgoing(id);
+        }
     }
 
     /// Does what is due at `now`.
-    pub fn heartbeat(&mut self, _now: Instant, _out: &mut Vec<Event<P>>) {
-        todo!()
+    pub fn heartbeat(&mut self, now: Instant, out: &mut Vec<Event<P>>) {
+        while let Some((at, timer)) = self.timers.pop(now) {
+            match timer {
+                Timer::Session(id) => {
+                    if let Some(session) = self.sessions.get_mut(&id)
+                        && session.timer == Some(at)
+                    {
+                        session.timer = None;
+                        self.tend_session(now, id, out);
+                    }
+                }
+                Timer::Outgoing(id) => {
+                    if let Some(attempt) = self.outgoing.get_mut(&id)
+                        && attempt.timer == Some(at)
+                    {
+                        attempt.timer = None;
+                        self.tend_outgoing(now, id, out);
+                    }
+                }
+            }
+        }
+        self.expire_waiting(now);
+        self.sets.expire(now);
+        self.fragments.expire(now);
+        if self.keys.due() <= now {
+            let unix = self.unix(now);
+            self.keys.rotate(now, unix, &mut self.entropy);
+            let keys = &self.keys;
+            self.replays.keep(|version| keys.has_version(version));
+        }
     }
 
     /// When [`Endpoint::heartbeat`] should be called next, if ever.
     pub fn next_heartbeat(&self) -> Option<Instant> {
-        todo!()
+        let dues = [
+            self.timers.next(),
+            self.waiting.due(),
+            self.sets.due(),
+            self.fragments.due(),
+            Some(self.keys.due()),
+        ];
+        dues.into_iter().flatten().min()
     }
 
     /// Sessions, for people to look at.
     pub fn sessions(&self) -> Vec<SessionStatus> {
-        todo!()
+        let mut sessions: Vec<_> = self.sessions.values().map(Session::status).collect();
+        sessions.sort_by_key(|status| status.session);
+        sessions
     }
 
     /// What was counted since the start.
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.counters
+    }
+
+    fn unix(&self, now: Instant) -> u64 {
+        self.clock.1.saturating_add(now.saturating_duration_since(self.clock.0).as_secs())
+    }
+
+    fn group_key(&self) -> Option<&[u8; 32]> {
+        self.group_key.as_deref()
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    /// A random index that nobody has: an outsider cannot guess which sessions there are.
+    fn new_index(&mut self, owner: Owner) -> u32 {
+        loop {
+            let index = self.entropy.next_u32();
+            if index >= FIRST_INDEX && !self.indices.contains_key(&index) {
+                self.indices.insert(index, owner);
+                return index;
+            }
+        }
+    }
+
+    /// The session that is used in place of `session`.
+    fn in_use(&self, session: SessionId) -> Option<SessionId> {
+        let known = self.sessions.get(&session)?;
+        if known.replaced { self.session(&known.remote, known.plane) } else { Some(session) }
+    }
+
+    /// Sends a handshake message, masked, in parts or in frames, as its route says.
+    fn say(&mut self, now: Instant, route: &Route<P>, message: &[u8], out: &mut Vec<Event<P>>) {
+        if let Some(via) = route.via {
+            if let Some((session, mut sealing)) = self.sealing(now, via, out) {
+                // A session that is used up carries nothing; the handshake's patience then ends it.
+                let _ = session.send(&mut sealing, kind::HANDSHAKE, message);
+            }
+            return;
+        }
+        let overhead = if route.secret.is_some() { mask::OVERHEAD } else { 0 };
+        let set = self.entropy.next_u32();
+        let Some(parts) = mask::cut(message, overhead, route.place.mtu(), set) else { return };
+        for part in parts {
+            let bytes =
+                route.secret.as_ref().map_or_else(|| Bytes::from(part.clone()), |secret| secret.mask(&part));
+            out.push(Event::Transmit { place: route.place.clone(), bytes });
+        }
+    }
+
+    /// Looks behind a mask: of one of our own secrets, or of a handshake that we began.
+    fn unmask(&self, place: P, bytes: &mut BytesMut) -> Option<Via<P>> {
+        for secret in &self.own_secrets {
+            if secret.unmask(bytes) {
+                return Some(Via::Own(Route { place, secret: Some(secret.clone()), via: None }));
+            }
+        }
+        let pending = || self.outgoing.values().filter_map(|attempt| Some((attempt, attempt.secret()?)));
+        let here = pending().filter(|(attempt, _)| attempt.place == place);
+        let elsewhere = pending().filter(|(attempt, _)| attempt.place != place);
+        for (_, secret) in here.chain(elsewhere).take(PENDING) {
+            if secret.unmask(bytes) {
+                return Some(Via::Theirs);
+            }
+        }
+        None
+    }
+
+    fn handle_message(&mut self, now: Instant, from: P, via: &Via<P>, bytes: &[u8], out: &mut Vec<Event<P>>) {
+        let mut reader = Reader::new(bytes);
+        let Ok(number) = reader.u32_le() else {
+            self.counters.malformed += 1;
+            return;
+        };
+        // A mask tells on which side its maker stands; without one, what follows must tell.
+        let (asks, tells) = match via {
+            Via::Own(route) => (Some(route), false),
+            Via::Theirs => (None, true),
+            Via::Clear(route) | Via::Session(route) => (Some(route), true),
+        };
+        match (number, asks) {
+            (message::PART, _) => {
+                if let Some(whole) = self.sets.add(now, from.clone(), reader.rest())
+                    && whole.first_chunk() != Some(&message::PART.to_le_bytes())
+                {
+                    self.handle_message(now, from, via, &whole, out);
+                }
+            }
+            (message::KEY_ASK, Some(route)) => self.hear_ask(now, route, reader, bytes.len(), out),
+            (message::M1, Some(route)) => self.hear_m1(now, route.clone(), bytes, None, out),
+            (message::M1_AGAIN, Some(route)) => match Proof::read(&mut reader) {
+                Ok(proof) if reader.clone().u32_le() == Ok(message::M1) => {
+                    self.hear_m1(now, route.clone(), reader.rest(), Some(&proof), out);
+                }
+                _ => self.counters.malformed += 1,
+            },
+            (message::M3, Some(_)) if self.usage == Use::Link => match reader.u32_le() {
+                Ok(index) => self.hear_m3(now, index, reader.rest(), out),
+                Err(_) => self.counters.malformed += 1,
+            },
+            (message::KEY_TELL, _) if tells => self.hear_key(now, reader, out),
+            (message::M2, _) if tells => match reader.u32_le() {
+                Ok(index) => self.hear_m2(now, index, reader.rest(), out),
+                Err(_) => self.counters.malformed += 1,
+            },
+            (message::RETRY, _) if tells => match Retry::read(reader) {
+                Ok(retry) => self.hear_retry(now, retry, out),
+                Err(_) => self.counters.malformed += 1,
+            },
+            _ => self.counters.unknown += 1,
+        }
+    }
+
+    /// Puts a session in the table, tells of it, and decides which one of its remote is in use.
+    fn install(&mut self, now: Instant, made: Made<P>, out: &mut Vec<Event<P>>) -> SessionId {
+        let id = SessionId(self.next_number());
+        let key = (made.remote, made.place.plane());
+        self.indices.insert(made.index, Owner::Session(id));
+        let new = Session::new(now, id, made);
+        out.push(Event::Up {
+            session: id,
+            remote: new.remote,
+            place: new.place.clone(),
+            initiator: new.initiator,
+        });
+        self.counters.established += 1;
+        let peers = self.remotes.entry(key).or_default();
+        let before = peers.first().and_then(|id| self.sessions.get_mut(id));
+        let stays = before.as_ref().is_some_and(|before| {
+            let at_once = before.initiator != new.initiator && new.started <= before.since;
+            let lower_is_ours = self.addr < new.remote;
+            at_once && before.initiator == lower_is_ours
+        });
+        let mut new = new;
+        if stays {
+            new.replaced = true;
+            peers.push(id);
+        } else {
+            if let Some(before) = before {
+                before.replaced = true;
+                before.roam = None;
+            }
+            peers.insert(0, id);
+        }
+        let surplus =
+            if peers.len() > PER_REMOTE { peers.last().copied().filter(|last| *last != id) } else { None };
+        self.sessions.insert(id, new);
+        if let Some(surplus) = surplus {
+            self.end(surplus, CloseReason::Local, out);
+        }
+        let replaced = self.remotes.get(&key).cloned().unwrap_or_default();
+        for id in replaced {
+            self.schedule_session(now, id);
+        }
+        id
+    }
+
+    /// Takes a session out of the table; tells if it was the last one.
+    fn end(&mut self, id: SessionId, why: CloseReason, out: &mut Vec<Event<P>>) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        self.indices.remove(&session.index);
+        let key = (session.remote, session.plane);
+        let Some(peers) = self.remotes.get_mut(&key) else { return };
+        peers.retain(|other| *other != id);
+        match peers.first() {
+            Some(first) => {
+                if let Some(first) = self.sessions.get_mut(first) {
+                    first.replaced = false;
+                }
+            }
+            None => {
+                self.remotes.remove(&key);
+                out.push(Event::Down { session: id, remote: session.remote, plane: session.plane, why });
+            }
+        }
+    }
+
+    /// Starts a handshake inside `id`, to replace it.
+    fn rekey(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.rekey_at = now + dial::REKEY_AGAIN;
+        let (remote, place) = (session.remote, session.place.clone());
+        if !self.outgoing.values().any(|attempt| attempt.route.via == Some(id)) {
+            self.begin(now, remote, Route { place, secret: None, via: Some(id) }, None, Bytes::new(), out);
+        }
+    }
+}
+
+/// Numbers that are random or in sequence need no strong hash.
+type Numbered = BuildHasherDefault<NumberHasher>;
+
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
     }
 }

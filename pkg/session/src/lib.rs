@@ -5,9 +5,27 @@
 //! (`Noise_IKpsk0+psk2`); ML-KEM-768 enters both through Noise's psk slots. It neither opens sockets nor reads the
 //! clock, and does not know what a place is.
 
+mod cipher;
 mod endpoint;
+mod fragment;
+mod guard;
+mod handshake;
+mod kem;
+mod keys;
+mod mask;
+mod message;
+mod noise;
+mod record;
+mod replay;
+mod timers;
+mod transport;
+mod types;
+mod window;
 
-pub use endpoint::{
-    CloseReason, Config, Connect, Counters, Endpoint, Event, FrameKind, Place, SendError, SessionId,
-    SessionStatus, Use,
+#[cfg(test)]
+mod tests;
+
+pub use endpoint::Endpoint;
+pub use types::{
+    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus, Use,
 };

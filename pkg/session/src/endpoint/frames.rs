@@ -1,0 +1,236 @@
+//! What happens within sessions: frames opened and sealed, pieces joined, places changed, time passing.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::dial::LONGEST_PAUSE;
+use super::roam::{Roam, SETTLED, Step};
+use super::session::{Sealing, Session};
+use super::{Endpoint, Route, Timer, Via};
+use crate::transport::{OpenError, kind};
+use crate::{CloseReason, Event, FrameKind, Place, SessionId, Use};
+
+/// What a challenge costs on the wire, padded.
+const CHALLENGE_COST: usize = 64;
+/// Flag of a challenge that comes back.
+const ECHO: u8 = 1;
+/// A timer that is due at once still lets time pass, so that no loop turns on the spot.
+const TICK: Duration = Duration::from_millis(1);
+
+impl<P: Place> Endpoint<P> {
+    /// A session, and what sealing in it needs.
+    pub(super) fn sealing<'a>(
+        &'a mut self,
+        now: Instant,
+        id: SessionId,
+        out: &'a mut Vec<Event<P>>,
+    ) -> Option<(&'a mut Session<P>, Sealing<'a, P>)> {
+        let session = self.sessions.get_mut(&id)?;
+        let sealing = Sealing {
+            now,
+            ratchet: self.ratchet,
+            buffer: &mut self.buffer,
+            sealed: &mut self.counters.sealed,
+            out,
+        };
+        Some((session, sealing))
+    }
+
+    /// Sends a frame that says no more than that the session works.
+    pub(super) fn confirm(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
+        if let Some((session, mut sealing)) = self.sealing(now, id, out) {
+            let place = session.place.clone();
+            // The session is new: its counters cannot be used up.
+            let _ = session.seal(&mut sealing, &place, kind::CONFIRM, 0, [&[], &[]]);
+        }
+    }
+
+    /// A frame came for session `id`.
+    pub(super) fn handle_frame(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        place: P,
+        mut bytes: BytesMut,
+        out: &mut Vec<Event<P>>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        // In another plane it stays unopened and unanswered, or a remote could test where this node is.
+        if session.plane != place.plane() {
+            self.counters.unknown += 1;
+            return;
+        }
+        let opened = match session.open(now, &mut bytes) {
+            Ok(opened) => opened,
+            Err(OpenError::Malformed) => {
+                self.counters.malformed += 1;
+                return;
+            }
+            Err(OpenError::Replayed) => {
+                self.counters.replayed += 1;
+                return;
+            }
+            Err(OpenError::Forged) => {
+                self.counters.forged += 1;
+                return;
+            }
+        };
+        self.counters.opened += 1;
+        let remote = session.remote;
+        if self.usage == Use::Link && place != session.place && !session.replaced && now >= session.settled {
+            self.look_at(now, id, &place, bytes.len(), out);
+        }
+        bytes.truncate(opened.payload.end);
+        bytes.advance(opened.payload.start);
+        match opened.kind {
+            kind::PACKET | kind::MESSAGE | kind::CONTROL => {
+                self.receive(now, id, place, opened.kind, bytes.freeze(), out);
+            }
+            kind::FRAGMENT => match self.fragments.add(now, id, remote, opened.flags, &bytes) {
+                Ok(Some((kind::HANDSHAKE, whole))) => self.handle_inside(now, id, &whole, out),
+                Ok(Some((kind, whole))) => self.receive(now, id, place, kind, whole, out),
+                Ok(None) => {}
+                Err(_) => self.counters.malformed += 1,
+            },
+            kind::CHALLENGE => self.hear_challenge(now, id, &place, opened.flags, &bytes, out),
+            kind::HANDSHAKE => self.handle_inside(now, id, &bytes, out),
+            kind::CLOSE => self.end(id, CloseReason::Remote, out),
+            // Confirmation, cover, and kinds of versions to come.
+            _ => {}
+        }
+    }
+
+    fn receive(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        place: P,
+        kind: u8,
+        payload: Bytes,
+        out: &mut Vec<Event<P>>,
+    ) {
+        let kind = match kind {
+            kind::PACKET => FrameKind::Packet,
+            kind::MESSAGE => FrameKind::Message,
+            kind::CONTROL => FrameKind::Control,
+            _ => {
+                self.counters.malformed += 1;
+                return;
+            }
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.count_received(now);
+        let remote = session.remote;
+        let due = session.wants_rekey(now);
+        out.push(Event::Received { session: id, remote, place, kind, payload });
+        if due {
+            self.rekey(now, id, out);
+        }
+    }
+
+    /// A handshake message came inside a session.
+    fn handle_inside(&mut self, now: Instant, id: SessionId, message: &[u8], out: &mut Vec<Event<P>>) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let place = session.place.clone();
+        let route = Route { place: place.clone(), secret: None, via: Some(id) };
+        self.handle_message(now, place, &Via::Session(route), message, out);
+    }
+
+    /// A frame opened that came from another place than where ours go.
+    fn look_at(&mut self, now: Instant, id: SessionId, place: &P, bytes: usize, out: &mut Vec<Event<P>>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.roam.is_none() {
+            session.roam = Some(Box::new(Roam::new(now, place.clone(), &mut self.entropy)));
+        }
+        if let Some(roam) = session.roam.as_mut().filter(|roam| roam.place == *place) {
+            roam.brought(bytes);
+        }
+        self.step_roam(now, id, out);
+    }
+
+    fn step_roam(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
+        let Some((session, mut sealing)) = self.sealing(now, id, out) else { return };
+        let Some(roam) = session.roam.as_mut() else { return };
+        match roam.step(now, CHALLENGE_COST) {
+            Step::Wait => {}
+            Step::Challenge(new_token, old_token) => {
+                let (new, old) = (roam.place.clone(), session.place.clone());
+                // A session that is used up ends soon, wherever it is.
+                let _ = session.seal(&mut sealing, &new, kind::CHALLENGE, 0, [&new_token, &[]]);
+                let _ = session.seal(&mut sealing, &old, kind::CHALLENGE, 0, [&old_token, &[]]);
+            }
+            Step::Move => {
+                if let Some(roam) = session.roam.take() {
+                    session.place = roam.place.clone();
+                    out.push(Event::Moved { session: id, place: roam.place });
+                }
+            }
+            Step::Stay => {
+                session.roam = None;
+                session.settled = now + SETTLED;
+            }
+        }
+        self.schedule_session(now, id);
+    }
+
+    fn hear_challenge(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        place: &P,
+        flags: u8,
+        token: &[u8],
+        out: &mut Vec<Event<P>>,
+    ) {
+        if flags & ECHO == 0 {
+            let Some((session, mut sealing)) = self.sealing(now, id, out) else { return };
+            // An echo is no longer than its challenge.
+            if token.len() == size_of::<super::roam::Token>() {
+                let _ = session.seal(&mut sealing, place, kind::CHALLENGE, ECHO, [token, &[]]);
+            }
+            return;
+        }
+        if let Some(roam) = self.sessions.get_mut(&id).and_then(|session| session.roam.as_mut()) {
+            roam.answered(now, place, token);
+            self.step_roam(now, id, out);
+        }
+    }
+
+    pub(super) fn schedule_session(&mut self, now: Instant, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            let due = session.due(now).max(now + TICK);
+            if session.timer.is_none_or(|timer| due < timer) {
+                session.timer = Some(due);
+                self.timers.wake(due, Timer::Session(id));
+            }
+        }
+    }
+
+    /// What is due for a session.
+    pub(super) fn tend_session(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.wipe(now);
+        let unheard = session.flight.as_ref().is_some_and(|flight| now >= flight.until);
+        if session.is_over(now) || unheard {
+            return self.end(id, CloseReason::Timeout, out);
+        }
+        if session.is_idle(now) || session.is_left(now) {
+            return self.end(id, CloseReason::Idle, out);
+        }
+        if let Some(flight) = session.flight.as_mut().filter(|flight| now >= flight.next) {
+            flight.pause = (flight.pause * 2).min(LONGEST_PAUSE);
+            flight.next = now + flight.pause;
+            match flight.m3.clone() {
+                Some((route, m3)) => self.say(now, &route, &m3, out),
+                None => self.confirm(now, id, out),
+            }
+        }
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.wants_rekey(now) {
+            self.rekey(now, id, out);
+        }
+        self.step_roam(now, id, out);
+        self.schedule_session(now, id);
+    }
+}

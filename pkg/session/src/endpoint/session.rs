@@ -1,0 +1,243 @@
+//! One session: its keys, its place, and the times at which something is due.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use byway_identity::Addr;
+
+use super::Route;
+use super::roam::Roam;
+use crate::cipher::Cipher;
+use crate::fragment;
+use crate::handshake::Keys;
+use crate::transport::{self, Receiver, Sender, kind};
+use crate::{Event, Place, SessionId, SessionStatus};
+
+/// Without use for so long, a session is dropped.
+const IDLE: Duration = Duration::from_secs(600);
+/// Nothing is sealed in a session that is older.
+const LIFE: Duration = Duration::from_secs(1800);
+/// A session in use makes its successor after so long.
+pub(super) const REKEY: Duration = Duration::from_secs(600);
+/// The responder leaves the initiator so much time to begin with that.
+const REKEY_PATIENCE: Duration = Duration::from_secs(20);
+/// How recent use must be for a new handshake.
+const REKEY_USE: Duration = Duration::from_secs(120);
+/// A replaced session receives until nothing came in it for so long.
+const LINGER: Duration = Duration::from_secs(30);
+/// Frames are padded to multiples of this, where they fit.
+const PADDING: usize = 64;
+
+pub(super) struct Session<P> {
+    pub(super) id: SessionId,
+    pub(super) remote: Addr,
+    pub(super) plane: u8,
+    pub(super) place: P,
+    pub(super) initiator: bool,
+    /// By which the remote names it, and by which we do.
+    pub(super) index: u32,
+    peer_index: u32,
+    cipher: Cipher,
+    sender: Sender,
+    receiver: Receiver,
+    /// When its handshake began, and when it came up.
+    pub(super) started: Instant,
+    pub(super) since: Instant,
+    pub(super) rtt: Duration,
+    used: Instant,
+    heard: Instant,
+    pub(super) replaced: bool,
+    /// What the initiator says again until a frame comes.
+    pub(super) flight: Option<Box<Flight<P>>>,
+    pub(super) rekey_at: Instant,
+    pub(super) roam: Option<Box<Roam<P>>>,
+    /// Until then no other place is looked at.
+    pub(super) settled: Instant,
+    next_fragment: u32,
+    sent: u64,
+    received: u64,
+    pub(super) timer: Option<Instant>,
+}
+
+/// The end of an initiator's handshake, which may get lost: m3 on links, a frame end to end.
+pub(super) struct Flight<P> {
+    pub(super) m3: Option<(Route<P>, Bytes)>,
+    pub(super) next: Instant,
+    pub(super) pause: Duration,
+    pub(super) until: Instant,
+}
+
+/// What a handshake leaves for its session.
+pub(super) struct Made<P> {
+    pub(super) remote: Addr,
+    pub(super) place: P,
+    pub(super) initiator: bool,
+    pub(super) index: u32,
+    pub(super) peer_index: u32,
+    pub(super) keys: Keys,
+    pub(super) started: Instant,
+    pub(super) rtt: Duration,
+}
+
+/// What sealing needs of the endpoint.
+pub(super) struct Sealing<'a, P> {
+    pub(super) now: Instant,
+    pub(super) ratchet: Duration,
+    pub(super) buffer: &'a mut BytesMut,
+    pub(super) sealed: &'a mut u64,
+    pub(super) out: &'a mut Vec<Event<P>>,
+}
+
+/// The keys of the session are used up.
+pub(super) struct Spent;
+
+impl<P: Place> Session<P> {
+    pub(super) fn new(now: Instant, id: SessionId, made: Made<P>) -> Self {
+        let Made { remote, place, initiator, index, peer_index, keys, started, rtt } = made;
+        let patience = if initiator { Duration::ZERO } else { REKEY_PATIENCE };
+        Self {
+            id,
+            remote,
+            plane: place.plane(),
+            place,
+            initiator,
+            index,
+            peer_index,
+            cipher: keys.cipher,
+            sender: Sender::new(now, keys.send),
+            receiver: Receiver::new(keys.receive),
+            started,
+            since: now,
+            rtt,
+            used: now,
+            heard: now,
+            replaced: false,
+            flight: None,
+            rekey_at: now + REKEY + patience,
+            roam: None,
+            settled: now,
+            next_fragment: 0,
+            sent: 0,
+            received: 0,
+            timer: None,
+        }
+    }
+
+    /// Most payload bytes of one frame.
+    pub(super) fn room(&self) -> usize {
+        self.place.mtu().saturating_sub(transport::OVERHEAD).min(fragment::LONGEST)
+    }
+
+    /// Seals a payload for the session's place, in pieces if need be.
+    pub(super) fn send(&mut self, by: &mut Sealing<'_, P>, kind: u8, payload: &[u8]) -> Result<(), Spent> {
+        let place = self.place.clone();
+        let room = self.room();
+        if payload.len() <= room {
+            return self.seal(by, &place, kind, 0, [payload, &[]]);
+        }
+        let piece = room.saturating_sub(fragment::HEAD).max(1);
+        let count = u16::try_from(payload.len().div_ceil(piece)).map_err(|_| Spent)?;
+        let id = self.next_fragment;
+        self.next_fragment = id.wrapping_add(1);
+        for (index, bytes) in (0u16..).zip(payload.chunks(piece)) {
+            let head = fragment::head(id, index, count);
+            self.seal(by, &place, kind::FRAGMENT, kind, [&head, bytes])?;
+        }
+        Ok(())
+    }
+
+    /// Seals one frame for `place`.
+    pub(super) fn seal(
+        &mut self,
+        by: &mut Sealing<'_, P>,
+        place: &P,
+        kind: u8,
+        flags: u8,
+        payload: [&[u8]; 2],
+    ) -> Result<(), Spent> {
+        if by.now.saturating_duration_since(self.since) >= LIFE {
+            return Err(Spent);
+        }
+        let bare = payload[0].len() + payload[1].len() + transport::OVERHEAD;
+        let padded = bare.next_multiple_of(PADDING).min(place.mtu());
+        by.buffer.clear();
+        self.sender
+            .seal(by.now, by.ratchet, self.peer_index, kind, flags, payload, padded, by.buffer)
+            .ok_or(Spent)?;
+        *by.sealed += 1;
+        by.out.push(Event::Transmit { place: place.clone(), bytes: by.buffer.split().freeze() });
+        Ok(())
+    }
+
+    pub(super) fn open(
+        &mut self,
+        now: Instant,
+        frame: &mut [u8],
+    ) -> Result<transport::Opened, transport::OpenError> {
+        let opened = self.receiver.open(now, self.rtt, frame)?;
+        self.heard = now;
+        self.flight = None;
+        Ok(opened)
+    }
+
+    /// A payload of the user went out.
+    pub(super) fn count_sent(&mut self, now: Instant) {
+        self.used = now;
+        self.sent += 1;
+    }
+
+    /// A payload for the user came in.
+    pub(super) fn count_received(&mut self, now: Instant) {
+        self.used = now;
+        self.received += 1;
+    }
+
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        now >= self.used + IDLE
+    }
+
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now >= self.since + LIFE
+    }
+
+    /// Whether it was replaced, and nothing comes in it any more.
+    pub(super) fn is_left(&self, now: Instant) -> bool {
+        self.replaced && now >= self.heard.max(self.used) + LINGER
+    }
+
+    pub(super) fn wants_rekey(&self, now: Instant) -> bool {
+        !self.replaced && now >= self.rekey_at && now < self.used + REKEY_USE
+    }
+
+    pub(super) fn wipe(&mut self, now: Instant) {
+        self.receiver.wipe(now);
+    }
+
+    /// When something is due next.
+    pub(super) fn due(&self, now: Instant) -> Instant {
+        let mut due = (self.since + LIFE).min(self.used + IDLE);
+        if self.replaced {
+            due = due.min(self.heard.max(self.used) + LINGER);
+        } else if self.rekey_at < self.used + REKEY_USE {
+            due = due.min(self.rekey_at.max(now));
+        }
+        let others = [
+            self.flight.as_ref().map(|flight| flight.next.min(flight.until)),
+            self.receiver.due(),
+            self.roam.as_ref().map(|roam| roam.due()),
+        ];
+        others.into_iter().flatten().fold(due, Instant::min)
+    }
+
+    pub(super) fn status(&self) -> SessionStatus {
+        SessionStatus {
+            session: self.id,
+            remote: self.remote,
+            plane: self.plane,
+            cipher: self.cipher.name(),
+            since: self.since,
+            sent: self.sent,
+            received: self.received,
+        }
+    }
+}

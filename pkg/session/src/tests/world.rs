@@ -1,0 +1,271 @@
+//! The world: endpoints, and datagrams on their way between them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use byway_identity::{Addr, Entropy, SeededEntropy, SigningKey};
+
+use crate::{Config, Connect, Endpoint, Event, FrameKind, Place, SessionId, Use};
+
+pub(crate) const UNIX: u64 = 1_800_000_000;
+pub(crate) const LATENCY: Duration = Duration::from_millis(10);
+
+/// Place number `at`, as others see it: each endpoint has at least one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Spot {
+    pub(crate) at: u32,
+    pub(crate) mtu: usize,
+    pub(crate) plane: u8,
+    pub(crate) masked: bool,
+    pub(crate) rated: bool,
+}
+
+impl Place for Spot {
+    fn rate_key(&self) -> Option<u64> {
+        self.rated.then_some(self.at.into())
+    }
+
+    fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    fn plane(&self) -> u8 {
+        self.plane
+    }
+
+    fn masked(&self) -> bool {
+        self.masked
+    }
+}
+
+/// A datagram that a test can look at.
+#[derive(Clone, Debug)]
+pub(crate) struct Datagram {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) bytes: Bytes,
+}
+
+type Fate = Box<dyn FnMut(&Datagram, &mut SeededEntropy) -> Vec<Duration>>;
+
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) start: Instant,
+    pub(crate) usage: Use,
+    pub(crate) mtu: usize,
+    pub(crate) nodes: Vec<Endpoint<Spot>>,
+    /// Whose a spot is.
+    spots: BTreeMap<u32, usize>,
+    /// From which spot a node sends.
+    pub(crate) home: Vec<u32>,
+    pub(crate) events: Vec<Vec<Event<Spot>>>,
+    /// All that was sent, if asked for.
+    pub(crate) tape: Vec<Datagram>,
+    queue: BTreeMap<(Instant, u64), Datagram>,
+    sequence: u64,
+    entropy: SeededEntropy,
+    /// After which delays a datagram arrives; none: it is lost.
+    pub(crate) fate: Fate,
+}
+
+pub(crate) fn config(usage: Use, seed: u64) -> Config {
+    Config {
+        usage,
+        key: SigningKey::generate(&mut SeededEntropy::new(seed)),
+        group_key: None,
+        boot: 1,
+        unix: UNIX,
+        ratchet: Duration::from_secs(120),
+        prefer_aes: true,
+    }
+}
+
+impl World {
+    pub(crate) fn new(usage: Use, seed: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            now,
+            start: now,
+            usage,
+            mtu: 1400,
+            nodes: Vec::new(),
+            spots: BTreeMap::new(),
+            home: Vec::new(),
+            events: Vec::new(),
+            tape: Vec::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            entropy: SeededEntropy::new(seed),
+            fate: Box::new(|_, _| vec![LATENCY]),
+        }
+    }
+
+    pub(crate) fn pair(usage: Use, seed: u64) -> Self {
+        let mut world = Self::new(usage, seed);
+        world.add(config(usage, 1));
+        world.add(config(usage, 2));
+        world
+    }
+
+    pub(crate) fn add(&mut self, config: Config) -> usize {
+        let node = self.nodes.len();
+        let entropy = SeededEntropy::new(self.entropy.next_u64());
+        self.nodes.push(Endpoint::new(self.now, config, Box::new(entropy)));
+        self.events.push(Vec::new());
+        self.home.push(node as u32);
+        self.spots.insert(node as u32, node);
+        node
+    }
+
+    /// The node dies, and comes again with the same identity and nothing else.
+    pub(crate) fn restart(&mut self, node: usize, config: Config) {
+        let entropy = SeededEntropy::new(self.entropy.next_u64());
+        self.nodes[node] = Endpoint::new(self.now, config, Box::new(entropy));
+    }
+
+    /// From now on the node sends from `spot`; what is sent to its old spots is lost if `leave`.
+    pub(crate) fn roam(&mut self, node: usize, spot: u32, leave: bool) {
+        if leave {
+            self.spots.retain(|_, owner| *owner != node);
+        }
+        self.spots.insert(spot, node);
+        self.home[node] = spot;
+    }
+
+    pub(crate) fn spot(&self, at: u32) -> Spot {
+        let masked = self.usage == Use::Link;
+        Spot { at, mtu: self.mtu, plane: 0, masked, rated: masked }
+    }
+
+    pub(crate) fn addr(&self, node: usize) -> Addr {
+        self.nodes[node].addr()
+    }
+
+    pub(crate) fn connect(&mut self, from: usize, to: usize) {
+        let place = self.spot(self.home[to]);
+        let connect = Connect { remote: self.addr(to), place, token: None, digest: None };
+        self.act(from, |node, now, out| node.connect(now, connect, out));
+    }
+
+    /// Lets `node` do something, and sends what comes of it.
+    pub(crate) fn act<T>(
+        &mut self,
+        node: usize,
+        act: impl FnOnce(&mut Endpoint<Spot>, Instant, &mut Vec<Event<Spot>>) -> T,
+    ) -> T {
+        let mut out = Vec::new();
+        let result = act(&mut self.nodes[node], self.now, &mut out);
+        for event in out {
+            match event {
+                Event::Transmit { place, bytes } => {
+                    assert!(bytes.len() <= place.mtu(), "{} bytes do not fit {}", bytes.len(), place.mtu());
+                    let datagram = Datagram { from: self.home[node], to: place.at, bytes };
+                    for delay in (self.fate)(&datagram, &mut self.entropy) {
+                        self.sequence += 1;
+                        self.queue.insert((self.now + delay, self.sequence), datagram.clone());
+                    }
+                    self.tape.push(datagram);
+                }
+                event => self.events[node].push(event),
+            }
+        }
+        result
+    }
+
+    pub(crate) fn send(&mut self, node: usize, session: SessionId, payload: &[u8]) {
+        self.act(node, |node, now, out| node.send(now, session, FrameKind::Message, payload, out))
+            .expect("the session is up");
+    }
+
+    /// Hands bytes to a node as if they had come from `from`; gives what it sent in answer.
+    pub(crate) fn inject(&mut self, node: usize, from: u32, bytes: &[u8]) -> usize {
+        let place = self.spot(from);
+        let before = self.tape.len();
+        self.act(node, |node, now, out| node.handle(now, place, BytesMut::from(bytes), out));
+        self.tape.len() - before
+    }
+
+    /// The next thing that happens, if it does before `until`.
+    fn step(&mut self, until: Instant) -> bool {
+        let arrival = self.queue.keys().next().map(|(at, _)| *at);
+        let beat =
+            (0..self.nodes.len()).filter_map(|node| Some((self.nodes[node].next_heartbeat()?, node))).min();
+        match (arrival, beat) {
+            (Some(at), beat) if at <= until && beat.is_none_or(|(due, _)| at <= due) => {
+                self.now = self.now.max(at);
+                let (_, datagram) = self.queue.pop_first().expect("it was seen");
+                if let Some(node) = self.spots.get(&datagram.to).copied() {
+                    let place = self.spot(datagram.from);
+                    let bytes = BytesMut::from(&datagram.bytes[..]);
+                    self.act(node, |node, now, out| node.handle(now, place, bytes, out));
+                }
+                true
+            }
+            (_, Some((due, node))) if due <= until => {
+                self.now = self.now.max(due);
+                self.act(node, |node, now, out| node.heartbeat(now, out));
+                true
+            }
+            _ => {
+                self.now = self.now.max(until);
+                false
+            }
+        }
+    }
+
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.step(until) {}
+    }
+
+    /// Runs until `done`, or panics after `limit`.
+    pub(crate) fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) {
+        let until = self.now + limit;
+        while !done(self) {
+            assert!(self.step(until), "not within {limit:?}: {:?}", self.events);
+        }
+    }
+
+    pub(crate) fn session(&self, node: usize, with: usize) -> Option<SessionId> {
+        self.nodes[node].session(&self.addr(with), 0)
+    }
+
+    pub(crate) fn is_up(&self, a: usize, b: usize) -> bool {
+        self.session(a, b).is_some() && self.session(b, a).is_some()
+    }
+
+    /// Connects the first two and waits until both can send.
+    pub(crate) fn link_up(&mut self) -> (SessionId, SessionId) {
+        self.connect(0, 1);
+        self.run_until(Duration::from_secs(5), |world| world.is_up(0, 1));
+        self.run_for(Duration::from_millis(100));
+        (self.session(0, 1).expect("up"), self.session(1, 0).expect("up"))
+    }
+
+    /// Payloads that came in at `node`, in order.
+    pub(crate) fn received(&self, node: usize) -> Vec<Bytes> {
+        self.events[node]
+            .iter()
+            .filter_map(|event| match event {
+                Event::Received { payload, .. } => Some(payload.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn ups(&self, node: usize) -> usize {
+        self.events[node].iter().filter(|event| matches!(event, Event::Up { .. })).count()
+    }
+
+    pub(crate) fn downs(&self, node: usize) -> usize {
+        self.events[node].iter().filter(|event| matches!(event, Event::Down { .. })).count()
+    }
+}
+
+/// Bytes that differ from place to place.
+pub(crate) fn pattern(length: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    SeededEntropy::new(seed).fill(&mut bytes);
+    bytes
+}
