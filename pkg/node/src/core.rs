@@ -13,6 +13,7 @@ use byway_network::{
 use byway_session::{Endpoint, SessionStatus, Use};
 
 use crate::Levels;
+use crate::types::{Answer, Config, Disposition, NodeStatus, Output, Question, SendRequest};
 use crate::local::{Effects, Local, NodeCounters};
 use crate::way::SAFE_MTU;
 

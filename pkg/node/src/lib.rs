@@ -23,9 +23,7 @@ mod report;
 mod types;
 mod way;
 
-pub use crate::core::{
-    Answer, Config, Core, Disposition, NODES_MAX, NodeStatus, Output, Question, SendRequest,
-};
+pub use crate::core::{Core, NODES_MAX};
 pub use crate::local::NodeCounters;
 pub use driver::start;
 pub use handle::{Handle, NodeHandle};
