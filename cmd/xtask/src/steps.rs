@@ -98,6 +98,14 @@ fn deny() -> Result<Outcome> {
     // cargo-deny looks at every platform's crates, of which a build here fetched only its own.
     command::run(&mut command::cargo(["fetch", "--locked", "--quiet"]))?;
     command::run(&mut command::cargo(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    // A lock file names what some feature could want; `cargo tree` knows what is built.
+    let builds_ring =
+        command::cargo(["tree", "--workspace", "--edges", "normal,build", "--invert", "ring"]).output()?;
+    anyhow::ensure!(
+        builds_ring.stdout.is_empty(),
+        "aws-lc-rs is the one provider, but ring is built:\n{}",
+        String::from_utf8_lossy(&builds_ring.stdout)
+    );
     let mut outcome = Outcome { passed: 1, ..Outcome::default() };
     // The database of advisories is on the network, and changes without us: it informs, and decides nothing.
     let advisories = command::cargo(["deny", "check", "advisories"]).output().context("cargo deny")?;
