@@ -1,210 +1,491 @@
-//! SKELETON: the one-hop core; `node` is written against these signatures.
+//! The core: peers, their links, and what is due when.
+//!
+//! Each class of transport has a *lane*: a session endpoint of its own, so that a peer has one link per lane, and a link
+//! through one kind of transport shares no session with another. Everything that is due is found through one ordered set
+//! of times; a frame touches only its own peer.
 
-use std::time::Instant;
+mod dial;
+mod events;
+mod shared;
+mod upkeep;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use byway_identity::{Addr, Entropy, SigningKey};
-use byway_network::{Class, Cost, Hop, NetworkId};
+use byway_network::{Class, Cost, Family, Hop, NetworkId};
+use byway_session::{FrameKind, SendError, SessionId};
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
-use crate::{DialId, Endpoint, Event, Place, Profile, TransportId};
-
-/// Who may link to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accept {
-    /// Only configured peers.
-    Peers,
-    /// Anyone of the same network.
-    Network,
-}
-
-/// What the core is made from.
-pub struct Config {
-    /// The daemon's identity.
-    pub key: SigningKey,
-    /// The network; told in the first link frame, and another one ends the link.
-    pub network: NetworkId,
-    /// Group key of a closed network.
-    pub group_key: Option<[u8; 32]>,
-    /// Who may link to us.
-    pub accept: Accept,
-    /// Grows at each start (Unix milliseconds).
-    pub boot: u64,
-    /// Wall clock at the start, Unix seconds.
-    pub unix: u64,
-    /// Time between key ratchets.
-    pub ratchet: std::time::Duration,
-    /// Whether this machine has AES in hardware.
-    pub prefer_aes: bool,
-}
-
-/// A peer to keep a link to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerConfig {
-    /// Its address.
-    pub addr: Addr,
-    /// Where to dial it; empty: it may only dial in.
-    pub endpoints: Vec<Endpoint>,
-}
+use crate::config::{Accept, Config, Counters, Dropped, LinkStatus, PeerConfig, PeerState, PeerStatus};
+use crate::dialler::{self, Dialler};
+use crate::link::Link;
+use crate::{DialId, Endpoint, Event, Place, Profile, Remote, Scheme, TransportId};
+use shared::SharedEntropy;
 
 /// What the core wants done, or tells.
 #[derive(Debug)]
 pub enum Action {
     /// Give `frame` to the transport of `place`.
-    Transmit { place: Place, frame: Bytes },
+    Transmit {
+        /// Where to.
+        place: Place,
+        /// What.
+        frame: Bytes,
+    },
     /// Dial; the answer comes back through [`Core::handle`] as [`Event::Dialled`].
-    Dial { id: DialId, transport: TransportId, endpoint: Endpoint },
+    Dial {
+        /// To be named in the answer.
+        id: DialId,
+        /// Who shall dial.
+        transport: TransportId,
+        /// Where to.
+        endpoint: Endpoint,
+    },
     /// End a connection.
-    HangUp { place: Place },
+    HangUp {
+        /// Which.
+        place: Place,
+    },
     /// A hop is up: its best link has this class and cost.
-    Up { hop: Hop, class: Class, cost: Cost },
+    Up {
+        /// Which.
+        hop: Hop,
+        /// Of the best link.
+        class: Class,
+        /// Of the best link.
+        cost: Cost,
+    },
     /// The best link of a hop has another class or cost.
-    Cost { hop: Hop, class: Class, cost: Cost },
+    Cost {
+        /// Which.
+        hop: Hop,
+        /// Of the best link.
+        class: Class,
+        /// Of the best link.
+        cost: Cost,
+    },
     /// A hop is down.
-    Down { hop: Hop },
+    Down {
+        /// Which.
+        hop: Hop,
+    },
     /// A network frame came from a hop.
-    Received { hop: Hop, frame: Bytes },
-}
-
-/// Whether a peer is linked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerState {
-    /// At least one link is up.
-    Up,
-    /// Dialling, or a handshake is under way.
-    Connecting,
-    /// Neither.
-    Down,
-}
-
-/// A peer, to be shown to people.
-#[derive(Clone, Debug)]
-pub struct PeerStatus {
-    /// Its address.
-    pub addr: Addr,
-    /// Configured endpoints.
-    pub endpoints: Vec<Endpoint>,
-    /// Whether it is linked.
-    pub state: PeerState,
-    /// Open links.
-    pub links: usize,
-    /// What went wrong last, in words.
-    pub trouble: Option<String>,
-}
-
-/// A link, to be shown to people and counted.
-#[derive(Clone, Debug)]
-pub struct LinkStatus {
-    /// The peer.
-    pub peer: Addr,
-    /// Where it is.
-    pub place: Place,
-    /// Family and kind.
-    pub class: Class,
-    /// Smoothed round-trip time.
-    pub rtt: Option<std::time::Duration>,
-    /// Share of probes lost.
-    pub loss: f64,
-    /// Cost, with hysteresis.
-    pub cost: Cost,
-    /// Frames and bytes sent.
-    pub sent: (u64, u64),
-    /// Frames and bytes received.
-    pub received: (u64, u64),
-    /// When it came up.
-    pub since: Instant,
-}
-
-/// Why frames were dropped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// A frame for a hop that is not up.
-    pub not_up: u64,
-    /// A peer of another network.
-    pub other_network: u64,
-    /// A peer that is not on the list.
-    pub unlisted: u64,
-}
-
-/// What the core counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Sessions and handshakes.
-    pub session: byway_session::Counters,
-    /// Drops by reason.
-    pub dropped: Dropped,
+    Received {
+        /// From where.
+        hop: Hop,
+        /// What.
+        frame: Bytes,
+    },
 }
 
 /// All links of one daemon.
-pub struct Core {}
+pub struct Core {
+    me: Addr,
+    key: SigningKey,
+    network: NetworkId,
+    group_key: Option<Zeroizing<[u8; 32]>>,
+    accept: Accept,
+    boot: u64,
+    clock: (Instant, u64),
+    ratchet: Duration,
+    prefer_aes: bool,
+    entropy: SharedEntropy,
+    transports: BTreeMap<TransportId, Known>,
+    lanes: Vec<Lane>,
+    peers: BTreeMap<Addr, Peer>,
+    /// When something is due for a peer; each peer stands here at most once.
+    timers: BTreeSet<(Instant, Addr)>,
+    next_dial: u64,
+    dials: BTreeMap<DialId, Dial>,
+    rounds: usize,
+    /// Open connections, and when to ask next whether a link uses them.
+    connections: BTreeMap<(TransportId, u64), (Place, Instant)>,
+    next_connections: Option<Instant>,
+    dropped: Dropped,
+}
+
+/// A transport that was added.
+struct Known {
+    profile: Profile,
+    schemes: Vec<Scheme>,
+    lane: usize,
+}
+
+/// One class of transports, and all sessions over it.
+struct Lane {
+    class: Class,
+    endpoint: byway_session::Endpoint<Place>,
+    /// What the endpoint told and nobody has looked at yet.
+    told: Vec<byway_session::Event<Place>>,
+    /// Whose sessions these are.
+    owners: HashMap<SessionId, Addr>,
+    /// Frame lengths of places where a link is; elsewhere the transport's counts.
+    lengths: HashMap<(TransportId, Remote), u16>,
+}
+
+/// One neighbour.
+struct Peer {
+    listed: bool,
+    endpoints: Vec<Endpoint>,
+    /// By lane.
+    slots: BTreeMap<usize, Slot>,
+    /// What the node was told.
+    up: BTreeMap<Family, (Class, Cost)>,
+    trouble: Option<String>,
+    /// Not to be linked before: it was of another network.
+    refused_until: Option<Instant>,
+    armed: Option<Instant>,
+}
+
+/// A peer on one lane.
+#[derive(Default)]
+struct Slot {
+    link: Option<Link>,
+    dialler: Dialler,
+}
+
+/// A dial that is under way.
+struct Dial {
+    peer: Addr,
+    lane: usize,
+    endpoint: Endpoint,
+}
+
+/// The plane of all link sessions.
+const LINKS_PLANE: u8 = 0;
+/// Most peers, listed or not.
+const PEERS_MAX: usize = 1_024;
+/// Endpoints of one peer that are dialled.
+const ENDPOINTS_MAX: usize = 8;
+/// Peers that are dialled at the same time.
+const ROUNDS_MAX: usize = 64;
+/// Open connections that no link uses yet.
+const CONNECTIONS_MAX: usize = 2_048;
+/// How long a connection may be without a link.
+const CONNECTION_UNUSED: Duration = Duration::from_secs(10);
+/// How long a silent link keeps its session, so that it is found again at once.
+const SILENT_MAX: Duration = Duration::from_secs(600);
+/// The same for a peer that is not on the list.
+const STRANGER_SILENT_MAX: Duration = Duration::from_secs(60);
+/// How long a peer of another network is left alone.
+const REFUSED: Duration = Duration::from_secs(60);
 
 impl Core {
     /// A core without transports and peers.
-    pub fn new(_now: Instant, _config: Config, _entropy: Box<dyn Entropy>) -> Self {
-        todo!()
+    pub fn new(now: Instant, config: Config, entropy: Box<dyn Entropy>) -> Self {
+        Self {
+            me: config.key.public().addr(),
+            key: config.key,
+            network: config.network,
+            group_key: config.group_key.map(Zeroizing::new),
+            accept: config.accept,
+            boot: config.boot,
+            clock: (now, config.unix),
+            ratchet: config.ratchet,
+            prefer_aes: config.prefer_aes,
+            entropy: SharedEntropy::new(entropy),
+            transports: BTreeMap::new(),
+            lanes: Vec::new(),
+            peers: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            next_dial: 0,
+            dials: BTreeMap::new(),
+            rounds: 0,
+            connections: BTreeMap::new(),
+            next_connections: None,
+            dropped: Dropped::default(),
+        }
     }
 
-    /// A transport is there from now on.
-    pub fn add_transport(&mut self, _now: Instant, _id: TransportId, _profile: Profile, _schemes: &[crate::Scheme]) {
-        todo!()
+    /// A transport is there from now on; peers that it can dial are dialled with the next [`Core::heartbeat`].
+    pub fn add_transport(&mut self, now: Instant, id: TransportId, profile: Profile, schemes: &[Scheme]) {
+        let lane = self.lane_of(now, profile.class);
+        self.transports.insert(id, Known { profile, schemes: schemes.to_vec(), lane });
+        let peers: Vec<Addr> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.make_slots(now, &peer);
+            self.arm(&peer);
+        }
     }
 
     /// Adds a peer, or replaces its endpoints; open links stay.
-    pub fn add_peer(&mut self, _now: Instant, _peer: PeerConfig, _out: &mut Vec<Action>) {
-        todo!()
+    pub fn add_peer(&mut self, now: Instant, peer: PeerConfig, out: &mut Vec<Action>) {
+        let PeerConfig { addr, mut endpoints } = peer;
+        if addr == self.me {
+            tracing::warn!("a peer with this node's own address is left out");
+            return;
+        }
+        if !self.peers.contains_key(&addr) && self.peers.len() >= PEERS_MAX && !self.evict_a_stranger(now, out) {
+            tracing::warn!(most = PEERS_MAX, "there is no room for another peer");
+            return;
+        }
+        endpoints.truncate(ENDPOINTS_MAX);
+        let peer = self.peers.entry(addr).or_insert_with(Peer::stranger);
+        peer.listed = true;
+        peer.endpoints = endpoints;
+        peer.refused_until = None;
+        self.make_slots(now, &addr);
+        self.upkeep(now, &addr, out);
+        self.settle(now, out);
     }
 
     /// Removes a peer and ends its links; false if there was none.
-    pub fn remove_peer(&mut self, _now: Instant, _peer: &Addr, _out: &mut Vec<Action>) -> bool {
-        todo!()
+    pub fn remove_peer(&mut self, now: Instant, peer: &Addr, out: &mut Vec<Action>) -> bool {
+        if !self.peers.contains_key(peer) {
+            return false;
+        }
+        self.end_peer(now, peer, out);
+        self.settle(now, out);
+        true
     }
 
     /// The wall clock is told again.
-    pub fn set_clock(&mut self, _now: Instant, _unix: u64) {
-        todo!()
+    pub fn set_clock(&mut self, now: Instant, unix: u64) {
+        self.clock = (now, unix);
+        for lane in &mut self.lanes {
+            lane.endpoint.set_clock(now, unix);
+        }
     }
 
     /// Takes what a transport tells; frames may be hostile.
-    pub fn handle(&mut self, _now: Instant, _event: Event, _out: &mut Vec<Action>) {
-        todo!()
+    pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Frame { place, frame } => {
+                let Some(known) = self.transports.get(&place.transport) else { return };
+                let lane = &mut self.lanes[known.lane];
+                let mtu = lane.lengths.get(&(place.transport, place.remote)).copied().unwrap_or(place.mtu);
+                lane.endpoint.handle(now, Place { mtu, ..place }, frame, &mut lane.told);
+            }
+            Event::Dialled { id, result } => self.dialled(now, id, result, out),
+            Event::Opened { place } => {
+                if !self.note_connection(now, place) {
+                    out.push(Action::HangUp { place });
+                }
+            }
+            Event::Closed { place } => self.connection_closed(now, place, out),
+        }
+        self.settle(now, out);
     }
 
     /// Sends a network frame to `hop` over its best link of that family; counted and dropped if it is not up.
-    pub fn send(&mut self, _now: Instant, _hop: Hop, _frame: &[u8], _out: &mut Vec<Action>) {
-        todo!()
+    pub fn send(&mut self, now: Instant, hop: Hop, frame: &[u8], out: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(&hop.peer) else {
+            self.dropped.not_up += 1;
+            return;
+        };
+        let Some((lane, link)) = peer.best_mut(hop.family) else {
+            self.dropped.not_up += 1;
+            return;
+        };
+        let lane = &mut self.lanes[lane];
+        let Some(session) = lane.endpoint.session(&hop.peer, LINKS_PLANE) else {
+            self.dropped.not_up += 1;
+            return;
+        };
+        match lane.endpoint.send(now, session, FrameKind::Message, frame, &mut lane.told) {
+            Ok(()) => {
+                link.liveness.sent(now);
+                link.path.used(frame.len());
+                link.sent.0 += 1;
+                link.sent.1 += frame.len() as u64;
+            }
+            Err(SendError::TooLong) => self.dropped.too_long += 1,
+            Err(_) => self.dropped.not_up += 1,
+        }
+        let due = link.due();
+        if peer.armed.is_none_or(|armed| due.is_some_and(|due| due < armed)) {
+            self.arm(&hop.peer);
+        }
+        self.settle(now, out);
     }
 
     /// Largest network frame that goes to `hop` in one datagram.
-    pub fn frame_mtu(&self, _hop: Hop) -> Option<usize> {
-        todo!()
+    pub fn frame_mtu(&self, hop: Hop) -> Option<usize> {
+        let (lane, _) = self.peers.get(&hop.peer)?.best(hop.family)?;
+        let endpoint = &self.lanes[lane].endpoint;
+        endpoint.payload_mtu(endpoint.session(&hop.peer, LINKS_PLANE)?)
     }
 
     /// Ends all links, telling the peers.
-    pub fn shutdown(&mut self, _now: Instant, _out: &mut Vec<Action>) {
-        todo!()
+    pub fn shutdown(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let peers: Vec<Addr> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.end_peer(now, &peer, out);
+        }
+        self.settle(now, out);
+        out.extend(std::mem::take(&mut self.connections).into_values().map(|(place, _)| Action::HangUp { place }));
+        self.dials.clear();
     }
 
     /// Does what is due at `now`.
-    pub fn heartbeat(&mut self, _now: Instant, _out: &mut Vec<Action>) {
-        todo!()
+    pub fn heartbeat(&mut self, now: Instant, out: &mut Vec<Action>) {
+        for lane in &mut self.lanes {
+            if lane.endpoint.next_heartbeat().is_some_and(|due| due <= now) {
+                lane.endpoint.heartbeat(now, &mut lane.told);
+            }
+        }
+        self.settle(now, out);
+        let due: VecDeque<Addr> =
+            self.timers.iter().take_while(|(due, _)| *due <= now).map(|(_, peer)| *peer).collect();
+        for peer in due {
+            self.upkeep(now, &peer, out);
+        }
+        self.look_at_connections(now, out);
+        self.settle(now, out);
     }
 
     /// When [`Core::heartbeat`] should be called next, if ever.
     pub fn next_heartbeat(&self) -> Option<Instant> {
-        todo!()
+        let lanes = self.lanes.iter().filter_map(|lane| lane.endpoint.next_heartbeat());
+        let peers = self.timers.first().map(|(due, _)| *due);
+        lanes.chain(peers).chain(self.next_connections).min()
     }
 
     /// Peers, for people to look at.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        todo!()
+        let status = |(addr, peer): (&Addr, &Peer)| PeerStatus {
+            addr: *addr,
+            endpoints: peer.endpoints.clone(),
+            state: peer.state(),
+            links: peer.links().filter(|(_, link)| link.is_up()).count(),
+            trouble: peer.trouble.clone(),
+        };
+        self.peers.iter().map(status).collect()
     }
 
     /// Links, for people to look at.
     pub fn links(&self) -> Vec<LinkStatus> {
-        todo!()
+        let mut links = Vec::new();
+        for (addr, peer) in &self.peers {
+            for (_, link) in peer.links().filter(|(_, link)| link.is_up()) {
+                let Some(class) = link.class else { continue };
+                links.push(LinkStatus {
+                    peer: *addr,
+                    place: link.place,
+                    class,
+                    rtt: link.meter.smoothed(),
+                    loss: link.meter.loss(),
+                    cost: link.meter.cost(),
+                    sent: link.sent,
+                    received: link.received,
+                    since: link.since,
+                });
+            }
+        }
+        links
     }
 
     /// What was counted since the start.
     pub fn counters(&self) -> Counters {
-        todo!()
+        let mut session = byway_session::Counters::default();
+        for lane in &self.lanes {
+            let more = lane.endpoint.counters();
+            session.sealed += more.sealed;
+            session.opened += more.opened;
+            session.handshakes += more.handshakes;
+            session.established += more.established;
+            session.unknown += more.unknown;
+            session.forged += more.forged;
+            session.replayed += more.replayed;
+            session.malformed += more.malformed;
+            session.overload += more.overload;
+        }
+        Counters { session, dropped: self.dropped }
+    }
+
+    /// The lane of `class`, made if there is none.
+    fn lane_of(&mut self, now: Instant, class: Class) -> usize {
+        if let Some(lane) = self.lanes.iter().position(|lane| lane.class == class) {
+            return lane;
+        }
+        let (told, unix) = self.clock;
+        let config = byway_session::Config {
+            usage: byway_session::Use::Link,
+            key: self.key.clone(),
+            group_key: self.group_key.as_deref().copied(),
+            boot: self.boot,
+            unix: unix + now.saturating_duration_since(told).as_secs(),
+            ratchet: self.ratchet,
+            prefer_aes: self.prefer_aes,
+        };
+        let endpoint = byway_session::Endpoint::new(now, config, Box::new(self.entropy.clone()));
+        self.lanes.push(Lane {
+            class,
+            endpoint,
+            told: Vec::new(),
+            owners: HashMap::new(),
+            lengths: HashMap::new(),
+        });
+        self.lanes.len() - 1
+    }
+
+    /// Sets the timer of a peer to what is due next.
+    fn arm(&mut self, addr: &Addr) {
+        let Some(peer) = self.peers.get_mut(addr) else { return };
+        let due = peer.due();
+        if due != peer.armed {
+            if let Some(armed) = peer.armed {
+                self.timers.remove(&(armed, *addr));
+            }
+            if let Some(due) = due {
+                self.timers.insert((due, *addr));
+            }
+            peer.armed = due;
+        }
     }
 }
+
+impl Peer {
+    fn stranger() -> Self {
+        Self {
+            listed: false,
+            endpoints: Vec::new(),
+            slots: BTreeMap::new(),
+            up: BTreeMap::new(),
+            trouble: None,
+            refused_until: None,
+            armed: None,
+        }
+    }
+
+    fn links(&self) -> impl Iterator<Item = (usize, &Link)> {
+        self.slots.iter().filter_map(|(lane, slot)| slot.link.as_ref().map(|link| (*lane, link)))
+    }
+
+    /// The best link of a family that is up.
+    fn best(&self, family: Family) -> Option<(usize, &Link)> {
+        let of_family = |link: &Link| link.is_up() && link.class.is_some_and(|class| class.family() == family);
+        self.links().filter(|(_, link)| of_family(link)).min_by_key(|(_, link)| link.meter.cost())
+    }
+
+    fn best_mut(&mut self, family: Family) -> Option<(usize, &mut Link)> {
+        let lane = self.best(family)?.0;
+        Some((lane, self.slots.get_mut(&lane)?.link.as_mut()?))
+    }
+
+    fn link_mut(&mut self, lane: usize) -> Option<&mut Link> {
+        self.slots.get_mut(&lane)?.link.as_mut()
+    }
+
+    fn state(&self) -> PeerState {
+        let busy = |slot: &Slot| slot.dialler.is_dialling() || slot.link.as_ref().is_some_and(|link| !link.is_greeted());
+        if self.links().any(|(_, link)| link.is_up()) {
+            PeerState::Up
+        } else if self.slots.values().any(busy) {
+            PeerState::Connecting
+        } else {
+            PeerState::Down
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let slots = self.slots.values();
+        slots.flat_map(|slot| [slot.link.as_ref().and_then(Link::due), slot.dialler.due()]).flatten().min()
+    }
+}
+
+#[cfg(test)]
+#[path = "core/tests.rs"]
+mod tests;

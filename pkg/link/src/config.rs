@@ -1,0 +1,123 @@
+//! What the core is made from, and what it shows.
+
+use std::time::{Duration, Instant};
+
+use byway_identity::{Addr, SigningKey};
+use byway_network::{Class, Cost, NetworkId};
+
+use crate::{Endpoint, Place};
+
+/// Who may link to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Only configured peers.
+    Peers,
+    /// Anyone of the same network.
+    Network,
+}
+
+/// What the core is made from.
+pub struct Config {
+    /// The daemon's identity.
+    pub key: SigningKey,
+    /// The network; told in the first link frame, and another one ends the link.
+    pub network: NetworkId,
+    /// Group key of a closed network.
+    pub group_key: Option<[u8; 32]>,
+    /// Who may link to us.
+    pub accept: Accept,
+    /// Grows at each start (Unix milliseconds).
+    pub boot: u64,
+    /// Wall clock at the start, Unix seconds.
+    pub unix: u64,
+    /// Time between key ratchets.
+    pub ratchet: Duration,
+    /// Whether this machine has AES in hardware.
+    pub prefer_aes: bool,
+}
+
+/// A peer to keep a link to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Its address.
+    pub addr: Addr,
+    /// Where to dial it; empty: it may only dial in. The first eight count.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Whether a peer is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// At least one link is up.
+    Up,
+    /// Dialling, or a handshake is under way.
+    Connecting,
+    /// Neither.
+    Down,
+}
+
+/// A peer, to be shown to people.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its address.
+    pub addr: Addr,
+    /// Configured endpoints.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether it is linked.
+    pub state: PeerState,
+    /// Open links.
+    pub links: usize,
+    /// What went wrong last, in words.
+    pub trouble: Option<String>,
+}
+
+/// A link, to be shown to people and counted.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    /// The peer.
+    pub peer: Addr,
+    /// Where it is.
+    pub place: Place,
+    /// Family and kind.
+    pub class: Class,
+    /// Smoothed round-trip time.
+    pub rtt: Option<Duration>,
+    /// Share of probes lost.
+    pub loss: f64,
+    /// Cost, with hysteresis.
+    pub cost: Cost,
+    /// Frames and bytes sent.
+    pub sent: (u64, u64),
+    /// Frames and bytes received.
+    pub received: (u64, u64),
+    /// When it came up.
+    pub since: Instant,
+}
+
+/// Why frames were dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// A frame for a hop that is not up.
+    pub not_up: u64,
+    /// A peer of another network.
+    pub other_network: u64,
+    /// A peer that is not on the list, or has no room on it.
+    pub unlisted: u64,
+    /// A peer that speaks another version, or takes the link for one of another family.
+    pub disagreed: u64,
+    /// A frame longer than a session carries.
+    pub too_long: u64,
+    /// A frame of a peer whose greeting has not come yet.
+    pub early: u64,
+    /// A frame of the link itself that makes no sense.
+    pub malformed: u64,
+}
+
+/// What the core counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Sessions and handshakes.
+    pub session: byway_session::Counters,
+    /// Drops by reason.
+    pub dropped: Dropped,
+}

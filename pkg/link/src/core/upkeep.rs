@@ -1,0 +1,206 @@
+//! What time brings: greetings again, probes, dead links, rounds of dialling; and the end of links and peers.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use byway_identity::Addr;
+use byway_network::{Class, Cost, Family, Hop};
+
+use super::{Accept, Action, Core, LINKS_PLANE, SILENT_MAX, STRANGER_SILENT_MAX};
+use crate::control::Probe;
+use crate::link::GREETINGS_MAX;
+use crate::liveness::{Liveness, Verdict};
+use crate::{Place, dialler};
+
+impl Core {
+    /// Does what is due for one peer.
+    pub(super) fn upkeep(&mut self, now: Instant, addr: &Addr, out: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get(addr) else { return };
+        let lanes: Vec<usize> = peer.slots.keys().copied().collect();
+        for lane in lanes {
+            self.greet_again(now, lane, addr, out);
+            self.watch(now, lane, addr, out);
+            self.probe_path(now, lane, addr);
+            self.dial(now, addr, lane, out);
+        }
+        self.arm(addr);
+    }
+
+    fn greet_again(&mut self, now: Instant, lane: usize, addr: &Addr, out: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(addr) else { return };
+        let Some(link) = peer.link_mut(lane) else { return };
+        if link.greetings.ours || now < link.greetings.next {
+            return;
+        }
+        if link.greetings.tries < GREETINGS_MAX {
+            self.greet(now, lane, addr);
+        } else {
+            peer.trouble = Some("the other side did not greet".to_owned());
+            self.close_link(now, lane, addr, out);
+        }
+    }
+
+    fn watch(&mut self, now: Instant, lane: usize, addr: &Addr, out: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(addr) else { return };
+        let most = if peer.listed { SILENT_MAX } else { STRANGER_SILENT_MAX };
+        let Some(link) = peer.link_mut(lane) else { return };
+        if !link.is_greeted() {
+            return;
+        }
+        if link.liveness.silent_for(now).is_some_and(|silent| silent >= most) {
+            self.close_link(now, lane, addr, out);
+            return;
+        }
+        link.meter.expire(now);
+        let costs_differ = link.meter.update(now);
+        match link.liveness.poll(now, link.meter.round_trip()) {
+            None => {}
+            Some(Verdict::Probe) => self.probe(now, lane, addr, None),
+            Some(Verdict::Dead) => {
+                link.meter.forget_under_way();
+                peer.trouble = Some("no answer any more".to_owned());
+                tracing::info!(peer = ?addr, "a link is silent");
+                self.announce(now, addr, out);
+                self.dial_soon(now, lane, addr);
+                return;
+            }
+        }
+        if costs_differ {
+            self.announce(now, addr, out);
+        }
+    }
+
+    fn probe_path(&mut self, now: Instant, lane: usize, addr: &Addr) {
+        let Some(link) = self.peers.get_mut(addr).and_then(|peer| peer.link_mut(lane)) else { return };
+        if !link.is_up() {
+            return;
+        }
+        match link.path.poll(now) {
+            Some(length) => self.probe(now, lane, addr, Some(length)),
+            // A length that was in use may have been ruled out.
+            None => self.sync_place(now, lane, addr),
+        }
+    }
+
+    /// Sends a probe; `length`: as a frame of just this length.
+    fn probe(&mut self, now: Instant, lane: usize, addr: &Addr, length: Option<u16>) {
+        self.sync_place(now, lane, addr);
+        let Some(link) = self.peers.get_mut(addr).and_then(|peer| peer.link_mut(lane)) else { return };
+        let Some(session) = self.lanes[lane].endpoint.session(addr, LINKS_PLANE) else { return };
+        let deaf = link.liveness.is_silent();
+        let number = link.meter.number(now, !deaf && length.is_none());
+        let probe = Probe { deaf, number, cost: link.meter.measured() };
+        let Some(length) = length else {
+            self.say(now, lane, addr, &probe.emit(0));
+            return;
+        };
+        let patience = Liveness::patience(link.meter.round_trip());
+        link.path.probed(now, number, patience);
+        let known = Place { mtu: link.path.length(), ..link.place };
+        let endpoint = &mut self.lanes[lane].endpoint;
+        endpoint.set_place(session, Place { mtu: length, ..known });
+        let payload = endpoint.payload_mtu(session).unwrap_or(0);
+        self.say(now, lane, addr, &probe.emit(payload));
+        self.lanes[lane].endpoint.set_place(session, known);
+    }
+
+    /// Tells the node what has changed about the hops of a peer.
+    pub(super) fn announce(&mut self, now: Instant, addr: &Addr, out: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(addr) else { return };
+        let mut up: BTreeMap<Family, (Class, Cost)> = BTreeMap::new();
+        for family in Family::ALL {
+            if let Some((_, link)) = peer.best(family)
+                && let Some(class) = link.class
+            {
+                up.insert(family, (class, link.meter.cost()));
+            }
+        }
+        let hop = |family| Hop { peer: *addr, family };
+        for family in peer.up.keys().filter(|family| !up.contains_key(family)) {
+            out.push(Action::Down { hop: hop(*family) });
+        }
+        for (family, (class, cost)) in &up {
+            match peer.up.get(family) {
+                None => out.push(Action::Up { hop: hop(*family), class: *class, cost: *cost }),
+                Some(old) if *old != (*class, *cost) => {
+                    out.push(Action::Cost { hop: hop(*family), class: *class, cost: *cost });
+                }
+                Some(_) => {}
+            }
+        }
+        peer.up = up;
+        let _ = now;
+    }
+
+    /// Ends a link, telling the other end.
+    pub(super) fn close_link(&mut self, now: Instant, lane: usize, addr: &Addr, out: &mut Vec<Action>) {
+        let known = &mut self.lanes[lane];
+        known.owners.retain(|_, owner| owner != addr);
+        if let Some(session) = known.endpoint.session(addr, LINKS_PLANE) {
+            known.endpoint.close(now, session, &mut known.told);
+        }
+        self.drop_link(now, lane, addr, out);
+    }
+
+    /// Forgets a link whose sessions are gone.
+    pub(super) fn drop_link(&mut self, now: Instant, lane: usize, addr: &Addr, out: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(addr) else { return };
+        let Some(link) = peer.slots.get_mut(&lane).and_then(|slot| slot.link.take()) else { return };
+        self.lanes[lane].lengths.remove(&(link.place.transport, link.place.remote));
+        self.announce(now, addr, out);
+        self.dial_soon(now, lane, addr);
+        self.forget_stranger(addr);
+        self.arm(addr);
+    }
+
+    fn dial_soon(&mut self, now: Instant, lane: usize, addr: &Addr) {
+        let Some(peer) = self.peers.get_mut(addr) else { return };
+        let can_dial = peer.endpoints.iter().any(|endpoint| {
+            self.transports.values().any(|known| known.lane == lane && known.schemes.contains(&endpoint.scheme()))
+        });
+        if can_dial && let Some(slot) = peer.slots.get_mut(&lane) {
+            slot.dialler.soon(now, &mut self.entropy);
+        }
+    }
+
+    /// A peer that is not on the list is known as long as it is linked.
+    fn forget_stranger(&mut self, addr: &Addr) {
+        let Some(peer) = self.peers.get(addr) else { return };
+        if !peer.listed && peer.slots.values().all(|slot| slot.link.is_none()) {
+            if let Some(armed) = peer.armed {
+                self.timers.remove(&(armed, *addr));
+            }
+            self.peers.remove(addr);
+        }
+    }
+
+    /// Ends all links of a peer and forgets it.
+    pub(super) fn end_peer(&mut self, now: Instant, addr: &Addr, out: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(addr) else { return };
+        peer.listed = false;
+        peer.endpoints.clear();
+        let lanes: Vec<usize> = peer.slots.keys().copied().collect();
+        for lane in lanes {
+            if let Some(slot) = self.peers.get_mut(addr).and_then(|peer| peer.slots.get_mut(&lane)) {
+                if slot.dialler.is_dialling() {
+                    self.rounds -= 1;
+                }
+                slot.dialler = dialler::Dialler::default();
+            }
+            self.lanes[lane].endpoint.cancel(addr);
+            self.close_link(now, lane, addr, out);
+        }
+        self.dials.retain(|_, dial| dial.peer != *addr);
+        self.forget_stranger(addr);
+    }
+
+    /// Makes room for a peer that is listed; false if all are.
+    pub(super) fn evict_a_stranger(&mut self, now: Instant, out: &mut Vec<Action>) -> bool {
+        if self.accept == Accept::Peers {
+            return false;
+        }
+        let Some(addr) = self.peers.iter().find(|(_, peer)| !peer.listed).map(|(addr, _)| *addr) else { return false };
+        self.end_peer(now, &addr, out);
+        true
+    }
+}

@@ -1,0 +1,174 @@
+//! One link: the way to one peer over one kind of transport, and what is known of it.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use byway_network::{Class, Family};
+use byway_session::SessionId;
+use bytes::Bytes;
+
+use crate::liveness::Liveness;
+use crate::meter::Meter;
+use crate::path::PathLength;
+use crate::{Place, Profile, Remote};
+
+/// One link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) greetings: Greetings,
+    /// Where frames go, with the length that the transport carries there.
+    pub(crate) place: Place,
+    /// What both ends take the link for, once they have greeted.
+    pub(crate) class: Option<Class>,
+    pub(crate) their_class: Option<Class>,
+    /// The start of the other end that the greeting named.
+    pub(crate) boot: Option<u64>,
+    pub(crate) liveness: Liveness,
+    pub(crate) meter: Meter,
+    pub(crate) path: PathLength,
+    pub(crate) since: Instant,
+    pub(crate) sent: (u64, u64),
+    pub(crate) received: (u64, u64),
+    /// Frames that overtook the greeting.
+    pub(crate) early: VecDeque<Bytes>,
+}
+
+/// How far the two ends have greeted. Each new session asks for it anew, since the other end may have started anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Greetings {
+    /// Ours is known to have arrived.
+    pub(crate) ours: bool,
+    /// The session in which theirs came.
+    pub(crate) theirs: Option<SessionId>,
+    pub(crate) first_sent: Instant,
+    pub(crate) tries: u32,
+    pub(crate) next: Instant,
+}
+
+/// Frames kept until the greeting comes.
+pub(crate) const EARLY_MAX: usize = 16;
+/// Pause between greetings, and how many are sent before the session is given up.
+pub(crate) const GREETING_PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const GREETINGS_MAX: u32 = 24;
+
+impl Link {
+    /// A link over which nothing but a handshake has gone.
+    pub(crate) fn new(now: Instant, place: Place, profile: &Profile) -> Self {
+        Self {
+            greetings: Greetings::new(now),
+            place,
+            class: None,
+            their_class: None,
+            boot: None,
+            liveness: Liveness::new(now, keepalive(profile.class.family())),
+            meter: Meter::new(now, profile.typical_rtt, profile.rate),
+            path: PathLength::new(now, place.mtu, profile.lossy),
+            since: now,
+            sent: (0, 0),
+            received: (0, 0),
+            early: VecDeque::new(),
+        }
+    }
+
+    /// Whether both ends have greeted.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.class.is_some()
+    }
+
+    /// Whether frames may go over it.
+    pub(crate) fn is_up(&self) -> bool {
+        self.is_greeted() && !self.liveness.is_silent()
+    }
+
+    /// When something is due next.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let greeting = (!self.greetings.ours).then_some(self.greetings.next);
+        let alive = self.is_greeted().then(|| self.liveness.due(self.meter.round_trip()));
+        let path = self.is_up().then(|| self.path.due());
+        [greeting, alive, path].into_iter().flatten().min()
+    }
+}
+
+impl Greetings {
+    fn new(now: Instant) -> Self {
+        Self { ours: false, theirs: None, first_sent: now, tries: 0, next: now }
+    }
+
+    /// There is a new session: ours is to be said in it.
+    pub(crate) fn again(&mut self, now: Instant) {
+        *self = Self { theirs: self.theirs, ..Self::new(now) };
+    }
+}
+
+/// How often an idle link of `family` is probed.
+fn keepalive(family: Family) -> Duration {
+    match family {
+        Family::Loopback | Family::Ethernet | Family::Ip => Duration::from_secs(5),
+        Family::Tor | Family::I2p => Duration::from_secs(15),
+        Family::Mesh => Duration::from_secs(60),
+    }
+}
+
+/// What this end takes a link to `remote` for: clear IP to a neighbour on the same LAN is [`Class::LAN`].
+pub(crate) fn class_here(class: Class, remote: Remote) -> Class {
+    match remote {
+        Remote::Ip(address) if class.family() == Family::Ip && is_nearby(address.ip()) => Class::LAN,
+        Remote::Ip(_) | Remote::Connection(_) => class,
+    }
+}
+
+/// What both ends take a link for, or `None` if they cannot agree.
+///
+/// Only the clear families are open to what the other end says, and of these the one that counts as farther wins: no peer can
+/// make a clear link pass for one that hides something.
+pub(crate) fn agree(here: Class, there: Class) -> Option<Class> {
+    let is_clear = |class: Class| matches!(class.family(), Family::Ethernet | Family::Ip);
+    (here.family() == there.family() || is_clear(here) && is_clear(there)).then(|| here.max(there))
+}
+
+fn is_nearby(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_near_addresses_count_as_lan() {
+        for (address, near) in [
+            ("127.0.0.1:1", true),
+            ("10.1.2.3:1", true),
+            ("192.168.1.1:1", true),
+            ("172.31.0.1:1", true),
+            ("172.32.0.1:1", false),
+            ("169.254.1.1:1", true),
+            ("8.8.8.8:1", false),
+            ("[::1]:1", true),
+            ("[fe80::1]:1", true),
+            ("[fd00::1]:1", true),
+            ("[::ffff:10.0.0.1]:1", true),
+            ("[::ffff:8.8.8.8]:1", false),
+            ("[2001:db8::1]:1", false),
+        ] {
+            let class = class_here(Class::UDP, Remote::Ip(address.parse().unwrap()));
+            assert_eq!(class == Class::LAN, near, "{address}");
+        }
+        assert_eq!(class_here(Class::MEMORY, Remote::Ip("10.0.0.1:1".parse().unwrap())), Class::MEMORY);
+    }
+
+    #[test]
+    fn no_peer_can_make_a_clear_link_pass_for_a_hidden_one() {
+        let onion = Class::new(Family::Tor, 0);
+        assert_eq!(agree(Class::UDP, onion), None);
+        assert_eq!(agree(Class::LAN, Class::LOOPBACK), None);
+        assert_eq!(agree(onion, Class::UDP), None);
+        assert_eq!(agree(Class::LAN, Class::UDP), Some(Class::UDP));
+        assert_eq!(agree(Class::UDP, Class::LAN), Some(Class::UDP));
+        assert_eq!(agree(onion, onion), Some(onion));
+    }
+}

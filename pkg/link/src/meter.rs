@@ -1,0 +1,267 @@
+//! Round trips, loss, and the cost that is made of them.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use byway_network::Cost;
+
+/// Measures one link.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    rate: Option<u64>,
+    typical: Duration,
+    smoothed: Option<Duration>,
+    /// Smallest round trips of the current half window and of the one before.
+    low: [Option<Duration>; 2],
+    low_since: Instant,
+    next_number: u32,
+    under_way: VecDeque<UnderWay>,
+    /// Outcomes of the last probes, newest in bit 0, lost = 1, and how many there are.
+    outcomes: u64,
+    count: u32,
+    told_by_peer: Cost,
+    announced: Cost,
+    is_measured: bool,
+    /// Since when the cost has been another one than announced.
+    differs: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    number: u32,
+    sent: Instant,
+    counts: bool,
+}
+
+/// The smallest round trip of the last 30 to 60 s counts.
+const HALF_WINDOW: Duration = Duration::from_secs(30);
+/// Probes that may be under way at once.
+const UNDER_WAY_MAX: usize = 32;
+/// Fewer outcomes than these count as so many, so that one early loss is not "half of all".
+const OUTCOMES_MIN: u32 = 16;
+/// A cost is announced when it has differed by a quarter for this long.
+const STEADY: Duration = Duration::from_secs(10);
+
+impl Meter {
+    /// Nothing measured yet: `typical` stands for the round trip until something is.
+    pub(crate) fn new(now: Instant, typical: Duration, rate: Option<u64>) -> Self {
+        Self {
+            rate,
+            typical,
+            smoothed: None,
+            low: [None; 2],
+            low_since: now,
+            next_number: 0,
+            under_way: VecDeque::new(),
+            outcomes: 0,
+            count: 0,
+            told_by_peer: Cost::ZERO,
+            announced: Cost::of_link(typical, 0.0, rate),
+            is_measured: false,
+            differs: None,
+        }
+    }
+
+    /// The smoothed round trip, if one was measured.
+    pub(crate) fn smoothed(&self) -> Option<Duration> {
+        self.smoothed
+    }
+
+    /// The smoothed round trip, or what is typical.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.smoothed.unwrap_or(self.typical)
+    }
+
+    /// Share of probes lost, 0 to 1.
+    pub(crate) fn loss(&self) -> f64 {
+        f64::from(self.outcomes.count_ones()) / f64::from(self.count.max(OUTCOMES_MIN))
+    }
+
+    /// The cost that is announced.
+    pub(crate) fn cost(&self) -> Cost {
+        self.announced
+    }
+
+    /// What this end measures now.
+    pub(crate) fn measured(&self) -> Cost {
+        let low = self.low.iter().flatten().min().copied().unwrap_or(self.typical);
+        Cost::of_link(low, self.loss(), self.rate)
+    }
+
+    /// A number for a probe sent at `now`; `counts`: whether its loss says something about the link.
+    pub(crate) fn number(&mut self, now: Instant, counts: bool) -> u32 {
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        if self.under_way.len() == UNDER_WAY_MAX {
+            self.under_way.pop_front();
+        }
+        self.under_way.push_back(UnderWay { number, sent: now, counts });
+        number
+    }
+
+    /// The answer to the probe `number` came; false if none is awaited, so that an answer counts once.
+    pub(crate) fn answered(&mut self, now: Instant, number: u32) -> bool {
+        let Some(at) = self.under_way.iter().position(|probe| probe.number == number) else {
+            return false;
+        };
+        let Some(probe) = self.under_way.remove(at) else { return false };
+        self.round_trip_was(now, now.saturating_duration_since(probe.sent));
+        if probe.counts {
+            self.outcome(false);
+        }
+        true
+    }
+
+    /// A round trip was measured.
+    pub(crate) fn round_trip_was(&mut self, now: Instant, sample: Duration) {
+        self.smoothed = Some(self.smoothed.map_or(sample, |old| (old * 7 + sample) / 8));
+        if now >= self.low_since + HALF_WINDOW {
+            self.low = if now >= self.low_since + 2 * HALF_WINDOW { [None; 2] } else { [None, self.low[0]] };
+            self.low_since = now;
+        }
+        self.low[0] = Some(self.low[0].map_or(sample, |low| low.min(sample)));
+    }
+
+    /// The other end told what it measures; the larger value counts.
+    pub(crate) fn told(&mut self, cost: Cost) {
+        self.told_by_peer = cost;
+    }
+
+    /// Counts probes that have been under way for too long as lost.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        let patience = (self.round_trip() * 4).max(Duration::from_secs(1));
+        while let Some(oldest) = self.under_way.front().copied() {
+            if now < oldest.sent + patience {
+                return;
+            }
+            self.under_way.pop_front();
+            if oldest.counts {
+                self.outcome(true);
+            }
+        }
+    }
+
+    /// The link is down: what is under way says nothing about loss.
+    pub(crate) fn forget_under_way(&mut self) {
+        for probe in &mut self.under_way {
+            probe.counts = false;
+        }
+    }
+
+    /// Brings the announced cost up to date; true if it changed.
+    ///
+    /// The first measured value counts at once; later ones when they have differed by a quarter for 10 s.
+    pub(crate) fn update(&mut self, now: Instant) -> bool {
+        if self.smoothed.is_none() {
+            return false;
+        }
+        let cost = self.measured().max(self.told_by_peer);
+        let (old, new) = (u64::from(self.announced.units()), u64::from(cost.units()));
+        if !self.is_measured {
+            self.is_measured = true;
+            self.announced = cost;
+            return old != new;
+        }
+        if old.abs_diff(new) * 4 < old {
+            self.differs = None;
+            return false;
+        }
+        if now < *self.differs.get_or_insert(now) + STEADY {
+            return false;
+        }
+        self.differs = None;
+        self.announced = cost;
+        true
+    }
+
+    fn outcome(&mut self, lost: bool) {
+        self.outcomes = self.outcomes << 1 | u64::from(lost);
+        self.count = (self.count + 1).min(u64::BITS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(start: Instant, milliseconds: u64) -> Instant {
+        start + Duration::from_millis(milliseconds)
+    }
+
+    fn meter(start: Instant) -> Meter {
+        Meter::new(start, Duration::from_millis(30), None)
+    }
+
+    fn probe(meter: &mut Meter, sent: Instant, round_trip: u64) {
+        let number = meter.number(sent, true);
+        let back = at(sent, round_trip);
+        assert!(meter.answered(back, number));
+        assert!(!meter.answered(back, number), "an answer counts once");
+    }
+
+    #[test]
+    fn the_smallest_round_trip_counts_and_is_forgotten_after_a_minute() {
+        let start = Instant::now();
+        let mut meter = meter(start);
+        probe(&mut meter, start, 10);
+        for second in 1..20 {
+            probe(&mut meter, at(start, second * 1_000), 50);
+        }
+        assert_eq!(meter.measured(), Cost::of_link(Duration::from_millis(10), 0.0, None));
+        for second in 20..100 {
+            probe(&mut meter, at(start, second * 1_000), 50);
+        }
+        assert_eq!(meter.measured(), Cost::of_link(Duration::from_millis(50), 0.0, None));
+    }
+
+    #[test]
+    fn the_first_measure_counts_at_once_and_later_ones_after_ten_steady_seconds() {
+        let start = Instant::now();
+        let mut meter = meter(start);
+        assert!(!meter.update(start));
+        probe(&mut meter, start, 10);
+        assert!(meter.update(at(start, 10)));
+        let first = meter.cost();
+        meter.told(Cost::from_units(first.units() * 6 / 5));
+        assert!(!meter.update(at(start, 20)) && !meter.update(at(start, 60_000)), "below a quarter");
+        meter.told(Cost::from_units(first.units() * 2));
+        assert!(!meter.update(at(start, 61_000)), "not steady yet");
+        meter.told(Cost::ZERO);
+        assert!(!meter.update(at(start, 65_000)), "back again: the clock starts anew");
+        meter.told(Cost::from_units(first.units() * 2));
+        assert!(!meter.update(at(start, 66_000)) && !meter.update(at(start, 75_000)));
+        assert!(meter.update(at(start, 76_000)));
+        assert_eq!(meter.cost().units(), first.units() * 2);
+    }
+
+    #[test]
+    fn lost_probes_raise_the_cost_and_those_of_a_dead_link_do_not() {
+        let start = Instant::now();
+        let mut meter = meter(start);
+        for second in 0..32 {
+            probe(&mut meter, at(start, second * 1_000), 10);
+        }
+        let clean = meter.measured();
+        for second in 32..40 {
+            meter.number(at(start, second * 1_000), true);
+        }
+        meter.expire(at(start, 60_000));
+        assert!((meter.loss() - 0.2).abs() < 0.001, "{}", meter.loss());
+        assert!(meter.measured() > clean);
+        let before = meter.loss();
+        meter.number(at(start, 61_000), true);
+        meter.forget_under_way();
+        meter.expire(at(start, 90_000));
+        assert!((meter.loss() - before).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn probes_that_are_never_answered_take_no_room() {
+        let start = Instant::now();
+        let mut meter = meter(start);
+        for _ in 0..10_000 {
+            meter.number(start, false);
+        }
+        assert!(meter.under_way.len() <= UNDER_WAY_MAX);
+    }
+}
