@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use byway_api::{ApiError, Code, Kind, ManCon};
-use byway_identity::{Addr, Entropy, Prefix, PublicKey, SigningKey};
-use byway_link::{Accept, Action, DialId, Event, PeerConfig, Place, Profile, Scheme, TransportId};
+use byway_api::{ApiError, Code, ManCon};
+use byway_identity::{Addr, Entropy, SigningKey};
+use byway_link::{Action, Event, PeerConfig, Profile, Scheme, TransportId};
 use byway_network::{
     Class, ClassSet, Constraint, Cost, Family, Hop, Network, NetworkId, Plane, Route, Setup, To,
 };
 use byway_session::{Endpoint, SessionStatus, Use};
 
 use crate::Levels;
-use crate::types::{Answer, Config, Disposition, NodeStatus, Output, Question, SendRequest};
-use crate::local::{Effects, Local, NodeCounters};
+use crate::local::{Effects, Local};
+use crate::types::{Config, Disposition, NodeStatus, Output, Question, SendRequest};
 use crate::way::SAFE_MTU;
 
 /// All nodes and links of one daemon.

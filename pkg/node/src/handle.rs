@@ -172,37 +172,37 @@ impl Handle {
     ///
     /// [`Code::Closed`] when the core has stopped; so with all that follow.
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, ApiError> {
-        self.with(|driver| report::peers(driver)).await
+        self.with(report::peers).await
     }
 
     /// Open links.
     pub async fn links(&self) -> Result<Vec<LinkInfo>, ApiError> {
-        self.with(|driver| report::links(driver)).await
+        self.with(report::links).await
     }
 
     /// Known routes, at most 10,000.
     pub async fn routes(&self) -> Result<Vec<RouteInfo>, ApiError> {
-        self.with(|driver| report::routes(driver)).await
+        self.with(report::routes).await
     }
 
     /// End-to-end sessions.
     pub async fn sessions(&self) -> Result<Vec<SessionInfo>, ApiError> {
-        self.with(|driver| report::sessions(driver)).await
+        self.with(report::sessions).await
     }
 
     /// Hosted nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeInfo>, ApiError> {
-        self.with(|driver| report::nodes(driver)).await
+        self.with(report::nodes).await
     }
 
     /// Counters and gauges in the text form of OpenMetrics, without the closing `# EOF`.
     pub async fn metrics(&self) -> Result<String, ApiError> {
-        self.with(|driver| crate::metrics::text(driver)).await
+        self.with(crate::metrics::text).await
     }
 
     /// Endpoints that transports listen at.
     pub async fn listening(&self) -> Result<Vec<String>, ApiError> {
-        self.with(|driver| driver.listening()).await
+        self.with(Driver::listening).await
     }
 
     /// Adds or replaces a peer; the daemon keeps it in its state if it is to last.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use byway_api::{Code, Kind, ManCon};
 use byway_identity::{Addr, Prefix, SeededEntropy, SigningKey};
 use byway_link::{Accept, Event, PeerConfig, Place, Profile, Remote, Scheme, TransportId};
 use byway_network::{Class, Plane};
 use byway_node::{Answer, Config, Core, Disposition, Levels, Output, Question, SendRequest};
-use bytes::{Bytes, BytesMut};
 
 const LATENCY: Duration = Duration::from_millis(5);
 const LEVELS: Levels = Levels { default: ManCon::Low, floor: ManCon::Low, direct: true };
@@ -83,7 +83,6 @@ impl World {
             world.link(number - 1, number);
         }
         world.run(Duration::from_secs(3));
-        for c in &world.cores { eprintln!("{:?} {:?} {:?}", c.links().peers(), c.links().counters(), c.routes(9)); }
         world
     }
 
@@ -110,7 +109,10 @@ impl World {
     fn apply(&mut self, number: usize, output: Output) {
         match output {
             Output::Transmit { place: to, frame } => {
-                let Some(target) = (0..self.cores.len()).find(|target| place(*target) == to) else { return };
+                let Some(target) = (0..self.cores.len()).find(|target| place(*target).remote == to.remote)
+                else {
+                    return;
+                };
                 let pair = (number.min(target), number.max(target));
                 if !self.cut.contains(&pair) {
                     self.order += 1;
@@ -136,7 +138,10 @@ impl World {
             Output::Answer { id, answer } => {
                 self.answers.insert(id, answer.map_err(|error| error.code));
             }
-            Output::HangUp { .. } | Output::Released { .. } | Output::Ready { .. } | Output::Forgotten { .. } => {}
+            Output::HangUp { .. }
+            | Output::Released { .. }
+            | Output::Ready { .. }
+            | Output::Forgotten { .. } => {}
         }
     }
 
@@ -198,7 +203,8 @@ fn messages_of_every_size_arrive_whole_with_their_true_sender_over_two_hops() {
         world.send(0, first, last, Bytes::from(vec![size as u8; size])).expect("taken");
     }
     world.run(Duration::from_secs(3));
-    let got: Vec<_> = world.delivered.iter().map(|(to, from, _, payload)| (*to, *from, payload.len())).collect();
+    let got: Vec<_> =
+        world.delivered.iter().map(|(to, from, _, payload)| (*to, *from, payload.len())).collect();
     assert_eq!(got, sizes.map(|size| (last, first, size)));
 }
 

@@ -57,7 +57,7 @@ impl Local {
         match event {
             Event::Transmit { place, bytes } => self.transmit(now, place, bytes),
             Event::Up { session, remote, place, .. } => {
-                self.on_up(now, session, remote, place.plane, effects)
+                self.on_up(now, session, remote, place.plane, effects);
             }
             Event::Received { session, remote, place, kind, payload } => {
                 self.on_received(now, (session, remote, place.plane), kind, payload, effects);
