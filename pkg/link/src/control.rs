@@ -6,9 +6,9 @@
 //! ANSWER    0x03 · number u32 · cost u16
 //! ```
 
+use bytes::Bytes;
 use byway_network::{Class, Cost, NetworkId};
 use byway_wire::{Malformed, Reader, Writer};
-use bytes::Bytes;
 
 /// The version of this protocol that a greeting names.
 pub(crate) const VERSION: u8 = 1;
@@ -29,7 +29,10 @@ pub(crate) const PROBE_LENGTH: usize = 8;
 pub(crate) enum Control {
     Greeting(Greeting),
     Probe(Probe),
-    Answer { number: u32, cost: Cost },
+    Answer {
+        number: u32,
+        cost: Cost,
+    },
     /// Of a later version: to be skipped.
     Unknown,
 }

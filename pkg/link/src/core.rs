@@ -12,10 +12,10 @@ mod upkeep;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use byway_identity::{Addr, Entropy, SigningKey};
 use byway_network::{Class, Cost, Family, Hop, NetworkId};
 use byway_session::{FrameKind, SendError, SessionId};
-use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::config::{Accept, Config, Counters, Dropped, LinkStatus, PeerConfig, PeerState, PeerStatus};
@@ -217,7 +217,10 @@ impl Core {
             tracing::warn!("a peer with this node's own address is left out");
             return;
         }
-        if !self.peers.contains_key(&addr) && self.peers.len() >= PEERS_MAX && !self.evict_a_stranger(now, out) {
+        if !self.peers.contains_key(&addr)
+            && self.peers.len() >= PEERS_MAX
+            && !self.evict_a_stranger(now, out)
+        {
             tracing::warn!(most = PEERS_MAX, "there is no room for another peer");
             return;
         }
@@ -315,7 +318,9 @@ impl Core {
             self.end_peer(now, &peer, out);
         }
         self.settle(now, out);
-        out.extend(std::mem::take(&mut self.connections).into_values().map(|(place, _)| Action::HangUp { place }));
+        out.extend(
+            std::mem::take(&mut self.connections).into_values().map(|(place, _)| Action::HangUp { place }),
+        );
         self.dials.clear();
     }
 
@@ -456,7 +461,8 @@ impl Peer {
 
     /// The best link of a family that is up.
     fn best(&self, family: Family) -> Option<(usize, &Link)> {
-        let of_family = |link: &Link| link.is_up() && link.class.is_some_and(|class| class.family() == family);
+        let of_family =
+            |link: &Link| link.is_up() && link.class.is_some_and(|class| class.family() == family);
         self.links().filter(|(_, link)| of_family(link)).min_by_key(|(_, link)| link.meter.cost())
     }
 
@@ -470,7 +476,9 @@ impl Peer {
     }
 
     fn state(&self) -> PeerState {
-        let busy = |slot: &Slot| slot.dialler.is_dialling() || slot.link.as_ref().is_some_and(|link| !link.is_greeted());
+        let busy = |slot: &Slot| {
+            slot.dialler.is_dialling() || slot.link.as_ref().is_some_and(|link| !link.is_greeted())
+        };
         if self.links().any(|(_, link)| link.is_up()) {
             PeerState::Up
         } else if self.slots.values().any(busy) {

@@ -91,7 +91,11 @@ impl Dialler {
     /// There is a link.
     pub(crate) fn succeeded(&mut self, place: Place, token: Option<[u8; 32]>) {
         let token = token.or(self.last_good.and_then(|(_, token)| token));
-        *self = Self { last_good: Some((place, token)), looking_up: std::mem::take(&mut self.looking_up), ..Self::default() };
+        *self = Self {
+            last_good: Some((place, token)),
+            looking_up: std::mem::take(&mut self.looking_up),
+            ..Self::default()
+        };
     }
 
     /// Stops dialling.
@@ -125,7 +129,13 @@ impl Dialler {
     }
 
     /// The places of an endpoint are known; they join the round, or make one. False if they are of no use any more.
-    pub(crate) fn add_places(&mut self, now: Instant, places: &[Place], token: Option<[u8; 32]>, short: Option<u16>) -> bool {
+    pub(crate) fn add_places(
+        &mut self,
+        now: Instant,
+        places: &[Place],
+        token: Option<[u8; 32]>,
+        short: Option<u16>,
+    ) -> bool {
         if matches!(self.state, State::Off) {
             return false;
         }
@@ -135,10 +145,13 @@ impl Dialler {
         let State::Round(round) = &mut self.state else { return false };
         for (index, place) in (0u32..).zip(places.iter().take(PLACES_MAX)) {
             let at = now + STAGGER * index;
-            let short = short.filter(|mtu| *mtu < place.mtu).map(|mtu| (at + SHORT_AFTER, Place { mtu, ..*place }));
+            let short =
+                short.filter(|mtu| *mtu < place.mtu).map(|mtu| (at + SHORT_AFTER, Place { mtu, ..*place }));
             for (at, place) in std::iter::once((at, *place)).chain(short) {
-                let is_step = |step: &Step| matches!(step, Step::Connect { place: other, .. } if *other == place);
-                let known = round.places.contains(&place) || round.steps.iter().any(|(_, step)| is_step(step));
+                let is_step =
+                    |step: &Step| matches!(step, Step::Connect { place: other, .. } if *other == place);
+                let known =
+                    round.places.contains(&place) || round.steps.iter().any(|(_, step)| is_step(step));
                 if !known && round.steps.len() < STEPS_MAX {
                     round.steps.push_back((at, Step::Connect { place, token }));
                     round.ends = round.ends.max(at + PATIENCE);
@@ -180,7 +193,8 @@ impl Dialler {
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         match &self.state {
             State::Round(round) => {
-                round.ends <= now || round.steps.is_empty() && round.places.is_empty() && self.looking_up.is_empty()
+                round.ends <= now
+                    || round.steps.is_empty() && round.places.is_empty() && self.looking_up.is_empty()
             }
             State::Off | State::Wait { .. } => false,
         }
@@ -285,7 +299,9 @@ mod tests {
         assert!(dialler.add_places(start, &[place(1), place(2), place(1)], None, Some(1_200)));
         let mut seen = Vec::new();
         for tick in 0..300 {
-            while let Some(Step::Connect { place, .. }) = dialler.step(start + Duration::from_millis(tick * 10)) {
+            while let Some(Step::Connect { place, .. }) =
+                dialler.step(start + Duration::from_millis(tick * 10))
+            {
                 seen.push((tick * 10, place));
             }
         }

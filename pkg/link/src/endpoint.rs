@@ -56,7 +56,10 @@ pub struct Endpoint {
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Target {
     Literal(IpEndpoint),
-    Name { host: String, port: u16 },
+    Name {
+        host: String,
+        port: u16,
+    },
     Path(String),
     /// Kept as it is for a transport that is not built in.
     Opaque(String),
@@ -185,7 +188,8 @@ impl FromStr for Endpoint {
         if text.len() > TEXT_MAX {
             return fail(format!("an endpoint has at most {TEXT_MAX} characters"));
         }
-        if let Some(odd) = text.chars().find(|character| character.is_control() || character.is_whitespace()) {
+        if let Some(odd) = text.chars().find(|character| character.is_control() || character.is_whitespace())
+        {
             return fail(format!("an endpoint has no {odd:?} in it"));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
@@ -339,9 +343,8 @@ fn parse_port(text: Option<&str>, missing: bool) -> Result<u16, EndpointError> {
     }
 }
 
-fn parse_zone(text: &str) -> Result<String, EndpointError> {
-    // RFC 6874 writes the percent sign as %25; both are read, and the short form is printed.
-    let zone = text.strip_prefix("25").filter(|rest| !rest.is_empty()).unwrap_or(text);
+fn parse_zone(zone: &str) -> Result<String, EndpointError> {
+    // The percent sign stands for itself: RFC 6874's %25 could not be told from interface number 25.
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if zone.is_empty() || zone.len() > ZONE_MAX || !zone.bytes().all(fits) {
         return fail("the zone after % is the name or number of an interface".to_owned());

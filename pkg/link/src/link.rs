@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use byway_network::{Class, Family};
 use byway_session::SessionId;
-use bytes::Bytes;
 
 use crate::liveness::Liveness;
 use crate::meter::Meter;

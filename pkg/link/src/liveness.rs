@@ -193,7 +193,11 @@ mod tests {
     const KEEPALIVE: Duration = Duration::from_secs(5);
 
     /// Runs until the verdict `Dead`; returns when it came and how many probes went before.
-    fn until_dead(liveness: &mut Liveness, mut traffic: impl FnMut(&mut Liveness, Instant), from: Instant) -> (Duration, usize) {
+    fn until_dead(
+        liveness: &mut Liveness,
+        mut traffic: impl FnMut(&mut Liveness, Instant),
+        from: Instant,
+    ) -> (Duration, usize) {
         let mut probes = 0;
         for tick in 0..30_000 {
             let now = from + Duration::from_millis(tick);

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use byway_network::Class;
 use bytes::{Bytes, BytesMut};
+use byway_network::Class;
 use tokio::sync::mpsc;
 
 use crate::{DialError, DialId, Endpoint, Event, Place, Profile, Remote, Scheme, Transport, TransportId};
@@ -91,7 +91,9 @@ impl Memory {
             }
             Message::Frame { here, frame } => {
                 let place = self.place(here);
-                self.connections.contains_key(&here).then(|| Event::Frame { place, frame: BytesMut::from(&frame[..]) })
+                self.connections
+                    .contains_key(&here)
+                    .then(|| Event::Frame { place, frame: BytesMut::from(&frame[..]) })
             }
             Message::Close { here } => {
                 self.connections.remove(&here).map(|_| Event::Closed { place: self.place(here) })
@@ -134,7 +136,11 @@ impl Transport for Memory {
         }
     }
 
-    fn poll_send(&mut self, _cx: &mut Context<'_>, batch: &mut VecDeque<(Place, Bytes)>) -> Poll<io::Result<()>> {
+    fn poll_send(
+        &mut self,
+        _cx: &mut Context<'_>,
+        batch: &mut VecDeque<(Place, Bytes)>,
+    ) -> Poll<io::Result<()>> {
         for (place, frame) in batch.drain(..) {
             if let Remote::Connection(number) = place.remote
                 && let Some((there, here)) = self.connections.get(&number)
@@ -168,7 +174,10 @@ impl Drop for Memory {
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("id", &self.id).field("connections", &self.connections.len()).finish_non_exhaustive()
+        f.debug_struct("Memory")
+            .field("id", &self.id)
+            .field("connections", &self.connections.len())
+            .finish_non_exhaustive()
     }
 }
 

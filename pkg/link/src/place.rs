@@ -32,12 +32,19 @@ pub enum Remote {
 }
 
 /// Never shows an address.
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(_) => f.write_str("[redacted]"),
+            Self::Connection(number) => write!(f, "#{number}"),
+        }
+    }
+}
+
+/// Never shows an address.
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.remote {
-            Remote::Ip(_) => write!(f, "Place({}, [redacted])", self.transport.0),
-            Remote::Connection(number) => write!(f, "Place({}, #{number})", self.transport.0),
-        }
+        write!(f, "Place({}, {:?})", self.transport.0, self.remote)
     }
 }
 
@@ -46,7 +53,9 @@ impl byway_session::Place for Place {
         match self.remote {
             Remote::Ip(address) => Some(match address.ip() {
                 IpAddr::V4(ip) => u64::from(u32::from(ip)),
-                IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or_else(|| (ip.to_bits() >> 64) as u64, |ip| u64::from(u32::from(ip))),
+                IpAddr::V6(ip) => ip
+                    .to_ipv4_mapped()
+                    .map_or_else(|| (ip.to_bits() >> 64) as u64, |ip| u64::from(u32::from(ip))),
             }),
             Remote::Connection(number) => Some(number | 1 << 63),
         }

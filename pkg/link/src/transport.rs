@@ -6,8 +6,8 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use byway_network::Class;
 use bytes::{Bytes, BytesMut};
+use byway_network::Class;
 
 use crate::{DialId, Endpoint, Place, Scheme};
 
@@ -100,7 +100,11 @@ pub trait Transport: Debug + Send {
     ///
     /// Ready means that at least one frame left, or that `batch` was empty. A frame to a dead place is removed too: it costs
     /// the others nothing.
-    fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<(Place, Bytes)>) -> Poll<io::Result<()>>;
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut VecDeque<(Place, Bytes)>,
+    ) -> Poll<io::Result<()>>;
 
     /// Appends events to `batch`: at least one when ready.
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Event>) -> Poll<io::Result<()>>;

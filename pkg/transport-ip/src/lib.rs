@@ -1,1 +1,24 @@
-//! Links over IP: UDP.
+//! Links over UDP and over Unix sockets: thin drivers below [`byway_link::Core`].
+//!
+//! [`Udp`] is one socket for many peers, IPv4 and IPv6, which sends and receives in batches. [`Unix`] joins daemons on one
+//! machine. Neither knows a peer, a session or a retry: they carry frames, and what they cannot carry they drop and count.
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! use byway_link::{Transport, TransportId};
+//! use byway_transport_ip::Udp;
+//!
+//! let udp = Udp::bind(TransportId(0), "[::]:2561".parse().expect("a socket address"))?;
+//! for endpoint in udp.listening() {
+//!     println!("{endpoint}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod lookup;
+mod udp;
+mod unix;
+
+pub use udp::{Udp, UdpCounters};
+pub use unix::{Unix, UnixCounters};

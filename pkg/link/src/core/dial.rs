@@ -61,9 +61,9 @@ impl Core {
             self.rounds += 1;
             let transports = &self.transports;
             let targets = peer.endpoints.iter().flat_map(|endpoint| {
-                let able = transports
-                    .iter()
-                    .filter(move |(_, known)| known.lane == lane && known.schemes.contains(&endpoint.scheme()));
+                let able = transports.iter().filter(move |(_, known)| {
+                    known.lane == lane && known.schemes.contains(&endpoint.scheme())
+                });
                 able.map(|(id, _)| (*id, endpoint.clone()))
             });
             slot.dialler.begin(now, targets);
@@ -119,7 +119,9 @@ impl Core {
         match result {
             Ok(places) => {
                 let was_dialling = slot.dialler.is_dialling();
-                let lossy = |place: &Place| self.transports.get(&place.transport).is_some_and(|known| known.profile.lossy);
+                let lossy = |place: &Place| {
+                    self.transports.get(&place.transport).is_some_and(|known| known.profile.lossy)
+                };
                 let short = places.first().is_some_and(lossy).then_some(BASE);
                 if slot.dialler.add_places(now, &places, endpoint.token(), short) && !was_dialling {
                     self.rounds += 1;
@@ -173,7 +175,9 @@ impl Core {
             self.close_link(now, lane_index, &owner, out);
             // What the close wants to say has nowhere to go.
             let told = &mut self.lanes[lane_index].told;
-            told.retain(|event| !matches!(event, byway_session::Event::Transmit { place, .. } if is_here(place)));
+            told.retain(
+                |event| !matches!(event, byway_session::Event::Transmit { place, .. } if is_here(place)),
+            );
         }
     }
 
@@ -183,7 +187,9 @@ impl Core {
             return;
         }
         let lanes = &self.lanes;
-        let in_use = |place: &Place| lanes.iter().any(|lane| lane.lengths.contains_key(&(place.transport, place.remote)));
+        let in_use = |place: &Place| {
+            lanes.iter().any(|lane| lane.lengths.contains_key(&(place.transport, place.remote)))
+        };
         self.connections.retain(|_, (place, due)| {
             if *due > now {
                 return true;

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use byway_identity::Addr;
 use byway_network::{Class, Hop};
 use byway_session::{CloseReason, Event as Told, FrameKind, SessionId};
-use bytes::Bytes;
 
 use super::{Accept, Action, Core, LINKS_PLANE, PEERS_MAX, Peer, REFUSED};
 use crate::Place;
@@ -205,7 +205,15 @@ impl Core {
         }
     }
 
-    fn greeted(&mut self, now: Instant, lane: usize, session: SessionId, remote: &Addr, greeting: &Greeting, out: &mut Vec<Action>) {
+    fn greeted(
+        &mut self,
+        now: Instant,
+        lane: usize,
+        session: SessionId,
+        remote: &Addr,
+        greeting: &Greeting,
+        out: &mut Vec<Action>,
+    ) {
         if !greeting.is_of(&self.network) {
             self.dropped.other_network += 1;
             self.refuse(now, lane, remote, "it is of another network", out);
@@ -334,7 +342,14 @@ impl Core {
     }
 
     /// The last session with a peer is gone.
-    pub(super) fn session_gone(&mut self, now: Instant, lane: usize, remote: &Addr, why: &str, out: &mut Vec<Action>) {
+    pub(super) fn session_gone(
+        &mut self,
+        now: Instant,
+        lane: usize,
+        remote: &Addr,
+        why: &str,
+        out: &mut Vec<Action>,
+    ) {
         let known = &mut self.lanes[lane];
         if known.endpoint.session(remote, LINKS_PLANE).is_some() {
             return;

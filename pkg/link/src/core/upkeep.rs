@@ -156,7 +156,9 @@ impl Core {
     fn dial_soon(&mut self, now: Instant, lane: usize, addr: &Addr) {
         let Some(peer) = self.peers.get_mut(addr) else { return };
         let can_dial = peer.endpoints.iter().any(|endpoint| {
-            self.transports.values().any(|known| known.lane == lane && known.schemes.contains(&endpoint.scheme()))
+            self.transports
+                .values()
+                .any(|known| known.lane == lane && known.schemes.contains(&endpoint.scheme()))
         });
         if can_dial && let Some(slot) = peer.slots.get_mut(&lane) {
             slot.dialler.soon(now, &mut self.entropy);
@@ -199,7 +201,9 @@ impl Core {
         if self.accept == Accept::Peers {
             return false;
         }
-        let Some(addr) = self.peers.iter().find(|(_, peer)| !peer.listed).map(|(addr, _)| *addr) else { return false };
+        let Some(addr) = self.peers.iter().find(|(_, peer)| !peer.listed).map(|(addr, _)| *addr) else {
+            return false;
+        };
         self.end_peer(now, &addr, out);
         true
     }

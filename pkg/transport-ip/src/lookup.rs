@@ -1,0 +1,59 @@
+//! Answers to dials that take time, gathered where the transport is polled.
+
+use std::future::Future;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use byway_link::{DialError, DialId};
+use tokio::sync::mpsc;
+
+/// Dials that are under way in tasks of their own.
+#[derive(Debug)]
+pub(crate) struct Lookups<T> {
+    sender: mpsc::Sender<(DialId, Result<T, DialError>)>,
+    receiver: mpsc::Receiver<(DialId, Result<T, DialError>)>,
+    under_way: usize,
+}
+
+/// More dials than these at once are refused: a dead resolver must not tie up every thread.
+const UNDER_WAY_MAX: usize = 64;
+
+impl<T: Send + 'static> Lookups<T> {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(UNDER_WAY_MAX);
+        Self { sender, receiver, under_way: 0 }
+    }
+
+    /// Runs `work` in a task; its outcome, or `late` after `patience`, comes out of [`Self::poll`].
+    pub(crate) fn start(
+        &mut self,
+        id: DialId,
+        patience: Duration,
+        late: DialError,
+        work: impl Future<Output = Result<T, DialError>> + Send + 'static,
+    ) -> Result<(), DialError> {
+        if self.under_way >= UNDER_WAY_MAX {
+            return Err(late);
+        }
+        self.under_way += 1;
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let result = tokio::time::timeout(patience, work).await.unwrap_or(Err(late));
+            // Nobody listens any more only when the transport is gone.
+            let _ = sender.send((id, result)).await;
+        });
+        Ok(())
+    }
+
+    /// An outcome, if there is one.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(DialId, Result<T, DialError>)> {
+        match self.receiver.poll_recv(cx) {
+            Poll::Ready(Some(outcome)) => {
+                self.under_way -= 1;
+                Poll::Ready(outcome)
+            }
+            // It cannot close, since this holds a sender.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
