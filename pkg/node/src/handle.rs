@@ -30,6 +30,8 @@ const MESSAGE_ROOM: u64 = 16 * 1024 * 1024;
 const PACKET_ROOM: u64 = 4 * 1024 * 1024;
 /// Receivers that one node keeps a gate for.
 const GATES_MAX: usize = 8_192;
+/// How long a payload is held whose sender named no deadline.
+const LIFE: Duration = Duration::from_secs(60);
 /// A call never waits longer, whatever its caller asks.
 const DEADLINE_MAX: Duration = Duration::from_secs(3_600);
 
@@ -305,13 +307,14 @@ impl NodeHandle {
             return Err(ApiError::new(Code::Closed, "the node was closed"));
         }
         let (level, plane) = self.allowed(request.mancon)?;
-        let until = Instant::now() + deadline(request);
+        let now = Instant::now();
+        let until = now + request.deadline.unwrap_or(LIFE).min(DEADLINE_MAX);
         let gate = self.shared.gate(to, plane)?;
         let ready = gate.ready.load(Ordering::Acquire);
         let send = SendRequest { to, kind, payload, level, plane, until };
         match kind {
             Kind::Packet => self.send_packet(send, ready).await,
-            Kind::Message => self.send_message(send, &gate, ready).await,
+            Kind::Message => self.send_message(send, &gate, ready, now + deadline(request)).await,
         }
     }
 
@@ -327,7 +330,13 @@ impl NodeHandle {
         Ok(Sent { mancon, held: held(answer).await? })
     }
 
-    async fn send_message(&self, request: SendRequest, gate: &Gate, ready: bool) -> Result<Sent, ApiError> {
+    async fn send_message(
+        &self,
+        request: SendRequest,
+        gate: &Gate,
+        ready: bool,
+        patience: Instant,
+    ) -> Result<Sent, ApiError> {
         let mancon = request.level;
         let cost = cost(request.payload.len());
         let permits = cost as u32;
@@ -335,8 +344,8 @@ impl NodeHandle {
             Ok(permit) => permit,
             Err(tokio::sync::TryAcquireError::Closed) => return Err(stopped()),
             Err(tokio::sync::TryAcquireError::NoPermits) => {
-                let until = tokio::time::Instant::from_std(request.until);
-                tokio::time::timeout_at(until, gate.permits.acquire_many(permits))
+                let patience = tokio::time::Instant::from_std(patience);
+                tokio::time::timeout_at(patience, gate.permits.acquire_many(permits))
                     .await
                     .map_err(|_| {
                         ApiError::new(
