@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use byway_api::{ApiError, Incoming};
+use byway_api::{ApiError, Incoming, Kind};
 use byway_identity::{Addr, OsEntropy, SigningKey};
 use byway_link::{Event, PeerConfig, Place, Transport, TransportId};
 use tokio::sync::{mpsc, oneshot};
@@ -339,6 +339,7 @@ impl Driver {
             }
             Output::Deliver { local, from, plane, kind, payload } => {
                 if let Some(node) = self.nodes.get(&local) {
+                    let payload = if kind == Kind::Message { unshared(payload) } else { payload };
                     node.inbox(kind).push(Incoming { from, payload }, plane);
                 }
             }
@@ -403,6 +404,12 @@ impl Driver {
         self.names.remove(addr);
         self.core.remove_peer(Instant::now(), addr, &mut self.outputs)
     }
+}
+
+/// A small payload is a slice of a large receive buffer; while it waits for its application it must not keep all of that.
+fn unshared(payload: Bytes) -> Bytes {
+    const SMALL: usize = 2_048;
+    if payload.len() <= SMALL { Bytes::copy_from_slice(&payload) } else { payload }
 }
 
 fn unix_now() -> u64 {
