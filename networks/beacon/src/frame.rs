@@ -109,7 +109,8 @@ impl Frame {
             ASK => {
                 let bits = reader.u16_be()?;
                 let bytes = reader.bytes(usize::from(bits).div_ceil(8))?;
-                let prefix = Prefix::new(bytes, bits).ok_or(Malformed::Invalid("prefix"))?;
+                let padded = if bits == 0 { &[0] } else { bytes };
+                let prefix = Prefix::new(padded, bits).ok_or(Malformed::Invalid("prefix"))?;
                 if !prefix.as_bytes().starts_with(bytes) {
                     return Err(Malformed::Invalid("bits after the prefix").into());
                 }
@@ -208,6 +209,7 @@ mod tests {
             Frame::Data { plane: Plane::Any, ttl: 128, target },
             Frame::Ask { plane: Plane::Any, prefix: Prefix::new(&[0xfe], 7).expect("7 bits are there") },
             Frame::Ask { plane: Plane::Any, prefix: Prefix::whole(target) },
+            Frame::Ask { plane: Plane::Any, prefix: Prefix::new(&[0], 0).expect("0 bits are there") },
             Frame::Tell { plane: Plane::Any, claim: claim() },
             Frame::Lost { plane: Plane::Any, lost: vec![lost; LOST_MAX] },
             Frame::Lost { plane: Plane::Any, lost: Vec::new() },

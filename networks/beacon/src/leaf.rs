@@ -18,7 +18,7 @@ use crate::claim::{Claim, Own};
 use crate::frame::{self, DATA_OVERHEAD, Frame};
 use crate::limit::Allowance;
 use crate::neighbour::Greeting;
-use crate::{PAYLOAD_MAX, PERIOD_MIN, permits, refused_anyway};
+use crate::{PAYLOAD_MAX, PERIOD_MIN, anyone, permits, refused_anyway};
 
 /// Most hops of a leaf; one is usual, a second one may come up before the first goes down.
 const HUBS_MAX: usize = 8;
@@ -143,10 +143,10 @@ impl Leaf {
         }
     }
 
-    /// Asks for the node that is nearest to a random prefix of nothing: whichever the hub names.
+    /// Asks for anyone, and takes whom the hub names.
     pub(crate) fn sample(&mut self, now: Instant, by: &Constraint, out: &mut Outbox) {
-        if let Some(any) = Prefix::new(&[], 0) {
-            self.find(now, any, by, out);
+        if let Some(anyone) = anyone() {
+            self.find(now, anyone, by, out);
         }
     }
 

@@ -208,6 +208,11 @@ impl Network for Beacon {
     }
 }
 
+/// The prefix that every address begins with.
+fn anyone() -> Option<Prefix> {
+    Prefix::new(&[0], 0)
+}
+
 /// Whether a constraint asks for what this protocol can never show: relays, or ways that share no node with others.
 fn refused_anyway(by: &Constraint) -> bool {
     by.relays > 0 || !by.disjoint_from.is_empty()

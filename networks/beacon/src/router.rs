@@ -17,7 +17,7 @@ use crate::frame::{self, Advert, BEACON_SIZE, DATA_OVERHEAD, Frame, Lost};
 use crate::limit::Allowance;
 use crate::neighbour::{Neighbour, Role, Table};
 use crate::way::{Change, Copy, Way, round_up};
-use crate::{PAYLOAD_MAX, PERIOD_MIN, permits, refused_anyway};
+use crate::{PAYLOAD_MAX, PERIOD_MIN, anyone, permits, refused_anyway};
 
 mod repair;
 
@@ -163,15 +163,11 @@ impl Router {
     }
 
     pub(crate) fn sample(&mut self, by: &Constraint, out: &mut Outbox) {
-        let Some(all) = Prefix::new(&[], 0) else { return };
-        let claims = || self.matching(all, by.plane).filter(|claim| self.choose(claim.addr, by).is_ok());
-        let count = claims().count() as u64;
-        if count > 0 {
-            let chosen = self.entropy.below(count) as usize;
-            let claims = self.matching(all, by.plane).filter(|claim| self.choose(claim.addr, by).is_ok());
-            if let Some(claim) = claims.into_iter().nth(chosen) {
-                out.push(found(all, claim));
-            }
+        let Some(anyone) = anyone() else { return };
+        let reached = |claim: &&Arc<Claim>| self.choose(claim.addr, by).is_ok();
+        let claims: Vec<Arc<Claim>> = self.matching(anyone, by.plane).filter(reached).cloned().collect();
+        if let Some(claim) = claims.get(self.entropy.below(claims.len() as u64) as usize) {
+            out.push(found(anyone, claim));
         }
     }
 
