@@ -9,6 +9,8 @@ mod frames;
 mod records;
 mod roam;
 mod session;
+#[cfg(test)]
+mod sizes;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -188,7 +190,10 @@ impl<P: Place> Endpoint<P> {
             out.push(Event::Failed { remote, place, why: CloseReason::Identity });
             return;
         }
-        let known = |attempt: &Outgoing<P>| attempt.remote == remote && attempt.place == place;
+        // One inside a session does not count: that session may be dead.
+        let known = |attempt: &Outgoing<P>| {
+            attempt.remote == remote && attempt.place == place && attempt.route.via.is_none()
+        };
         if self.outgoing.values().any(known) {
             return;
         }
@@ -279,13 +284,18 @@ impl<P: Place> Endpoint<P> {
     pub fn close(&mut self, now: Instant, session: SessionId, out: &mut Vec<Event<P>>) {
         let Some(known) = self.sessions.get(&session) else { return };
         let all = self.remotes.get(&(known.remote, known.plane)).cloned().unwrap_or_default();
+        for id in &all {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.pending = false;
+            }
+        }
         for id in all {
             if let Some((session, mut sealing)) = self.sealing(now, id, out) {
                 let place = session.place.clone();
                 // Without counters left there is nobody to tell; the remote finds out by silence.
                 let _ = session.seal(&mut sealing, &place, kind::CLOSE, 0, [&[], &[]]);
             }
-            self.end(id, CloseReason::Local, out);
+            self.end(now, id, CloseReason::Local, out);
         }
     }
 
@@ -471,62 +481,77 @@ impl<P: Place> Endpoint<P> {
         }
     }
 
-    /// Puts a session in the table, tells of it, and decides which one of its remote is in use.
+    /// Puts a session in the table.
+    ///
+    /// It is used at once, but for one case: an initiator that has an older session uses that until it has heard the
+    /// responder in the new one. So no payload is lost with a lost m3.
     fn install(&mut self, now: Instant, made: Made<P>, out: &mut Vec<Event<P>>) -> SessionId {
         let id = SessionId(self.next_number());
-        let key = (made.remote, made.place.plane());
         self.indices.insert(made.index, Owner::Session(id));
-        let new = Session::new(now, id, made);
-        out.push(Event::Up {
-            session: id,
-            remote: new.remote,
-            place: new.place.clone(),
-            initiator: new.initiator,
-        });
-        self.counters.established += 1;
-        let peers = self.remotes.entry(key).or_default();
-        let before = peers.first().and_then(|id| self.sessions.get_mut(id));
-        let stays = before.as_ref().is_some_and(|before| {
-            let at_once = before.initiator != new.initiator && new.started <= before.since;
-            let lower_is_ours = self.addr < new.remote;
-            at_once && before.initiator == lower_is_ours
-        });
-        let mut new = new;
-        if stays {
-            new.replaced = true;
-            peers.push(id);
-        } else {
-            if let Some(before) = before {
-                before.replaced = true;
-                before.roam = None;
-            }
-            peers.insert(0, id);
-        }
-        let surplus =
-            if peers.len() > PER_REMOTE { peers.last().copied().filter(|last| *last != id) } else { None };
-        self.sessions.insert(id, new);
-        if let Some(surplus) = surplus {
-            self.end(surplus, CloseReason::Local, out);
-        }
-        let replaced = self.remotes.get(&key).cloned().unwrap_or_default();
-        for id in replaced {
-            self.schedule_session(now, id);
+        let mut session = Session::new(now, id, made);
+        let peers = self.remotes.entry((session.remote, session.plane)).or_default();
+        session.replaced = true;
+        session.pending = true;
+        let waits = session.initiator && !peers.is_empty();
+        peers.push(id);
+        self.sessions.insert(id, session);
+        if !waits {
+            self.promote(now, id, out);
         }
         id
     }
 
+    /// Tells that a session is up, and decides which one of its remote is in use from now on.
+    fn promote(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.pending) else { return };
+        session.pending = false;
+        self.counters.established += 1;
+        let (remote, initiator, started) = (session.remote, session.initiator, session.started);
+        let key = (remote, session.plane);
+        out.push(Event::Up { session: id, remote, place: session.place.clone(), initiator });
+        let Some(peers) = self.remotes.get_mut(&key) else { return };
+        let before =
+            peers.first().filter(|first| **first != id).and_then(|first| self.sessions.get_mut(first));
+        // Of two that were made at once, both sides use the one that the lower address began.
+        let stays = before.as_ref().is_some_and(|before| {
+            let at_once = before.initiator != initiator && started <= before.since;
+            at_once && before.initiator == (self.addr < remote)
+        });
+        if !stays {
+            if let Some(before) = before {
+                before.replaced = true;
+                before.roam = None;
+            }
+            peers.retain(|other| *other != id);
+            peers.insert(0, id);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.replaced = false;
+            }
+        }
+        if peers.len() > PER_REMOTE
+            && let Some(surplus) = peers.iter().skip(1).rev().find(|other| **other != id).copied()
+        {
+            self.end(now, surplus, CloseReason::Local, out);
+        }
+        let all = self.remotes.get(&key).cloned().unwrap_or_default();
+        for other in all {
+            self.schedule_session(now, other);
+        }
+    }
+
     /// Takes a session out of the table; tells if it was the last one.
-    fn end(&mut self, id: SessionId, why: CloseReason, out: &mut Vec<Event<P>>) {
+    fn end(&mut self, now: Instant, id: SessionId, why: CloseReason, out: &mut Vec<Event<P>>) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.indices.remove(&session.index);
         let key = (session.remote, session.plane);
         let Some(peers) = self.remotes.get_mut(&key) else { return };
         peers.retain(|other| *other != id);
-        match peers.first() {
+        match peers.first().copied() {
             Some(first) => {
-                if let Some(first) = self.sessions.get_mut(first) {
-                    first.replaced = false;
+                if let Some(next) = self.sessions.get_mut(&first) {
+                    next.replaced = false;
                 }
+                self.promote(now, first, out);
             }
             None => {
                 self.remotes.remove(&key);

@@ -227,7 +227,7 @@ impl Set {
         if index + 1 == self.count {
             match self.piece {
                 Some(piece) if bytes.len() > piece => return Err(Unfit),
-                Some(piece) => self.place(index * piece, bytes),
+                Some(piece) => self.place(index * piece, bytes)?,
                 None => self.tail = Some(Bytes::copy_from_slice(bytes)),
             }
         } else {
@@ -235,13 +235,11 @@ impl Set {
             if piece != bytes.len() {
                 return Err(Unfit);
             }
-            self.place(index * piece, bytes);
+            self.place(index * piece, bytes)?;
             if let Some(tail) = self.tail.take() {
-                if tail.len() > piece {
+                if tail.len() > piece || self.place((self.count - 1) * piece, &tail).is_err() {
                     self.have[self.count - 1] = false;
                     self.missing += 1;
-                } else {
-                    self.place((self.count - 1) * piece, &tail);
                 }
             }
         }
@@ -253,11 +251,15 @@ impl Set {
         Ok(grown)
     }
 
-    fn place(&mut self, at: usize, bytes: &[u8]) {
+    fn place(&mut self, at: usize, bytes: &[u8]) -> Result<(), Unfit> {
         let end = at + bytes.len();
+        if end > LONGEST {
+            return Err(Unfit);
+        }
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
         self.bytes[at..end].copy_from_slice(bytes);
+        Ok(())
     }
 }

@@ -24,7 +24,7 @@ const PER_SOURCE: f64 = 10.0;
 const SOURCES: usize = 4096;
 /// Answers per second to a `KEY?` that is shorter than its answer, and to one that is not.
 const SHORT_ASKS: f64 = 20.0;
-const EVEN_ASKS: f64 = 1000.0;
+const EVEN_ASKS: f64 = 5000.0;
 const EASIEST: u8 = 12;
 const HARDEST: u8 = 22;
 
@@ -117,17 +117,17 @@ impl Guard {
         if asked < answer.div_ceil(3) {
             return false;
         }
-        if let Some(source) = source
-            && !self.bucket(now, (source ^ ASKS, false)).take(now, PER_SOURCE)
-        {
-            return false;
-        }
         // An answer no longer than its question amplifies nothing, so a flood of short questions starves none of these.
         if asked >= answer {
-            self.even_asks.take(now, EVEN_ASKS)
-        } else {
-            self.short_asks.take(now, SHORT_ASKS)
+            return self.even_asks.take(now, EVEN_ASKS);
         }
+        source.is_none_or(|source| self.bucket(now, (source ^ ASKS, false)).take(now, PER_SOURCE))
+            && self.short_asks.take(now, SHORT_ASKS)
+    }
+
+    /// Whether an m1 inside session `number` may be answered: its sender is known, but may be hostile all the same.
+    pub(crate) fn admits_inside(&mut self, now: Instant, number: u64) -> bool {
+        self.bucket(now, (number ^ INSIDE, true)).take(now, PER_SOURCE)
     }
 
     fn retry(&self, source: Option<u64>, hash: &M1Hash, bits: u8) -> Verdict {
@@ -169,6 +169,8 @@ impl Guard {
 
 /// Tells the buckets for questions from those for handshakes.
 const ASKS: u64 = 0x5a5a_0000_0000_0000;
+/// Tells the buckets for handshakes inside sessions.
+const INSIDE: u64 = 0xa5a5_0000_0000_0000;
 
 /// Whether `nonce` solves the puzzle: SHAKE256(cookie · nonce) begins with as many zero bits.
 pub(crate) fn solves(cookie: &[u8; 32], bits: u8, nonce: u64) -> bool {

@@ -108,7 +108,10 @@ impl LocalKeys {
                 self.prekeys.push(PrekeySecret::generate(now, id, entropy));
             }
             let prekey = &self.prekeys.last().expect("one was pushed if there was none").prekey;
-            let version = unix.max(self.current.record.content.version + 1);
+            // Two generations that answer at one time are told apart by the low byte.
+            let last = self.current.record.content.version;
+            let version = unix.max(last + 1);
+            let version = if version as u8 == last as u8 { version + 1 } else { version };
             let group_key = self.group_key.as_ref();
             let keys = StaticKeys::generate(
                 now,

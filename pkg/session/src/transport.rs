@@ -29,6 +29,8 @@ const EPOCH_BITS: u32 = 24;
 const COUNTERS: u64 = 1 << 32;
 /// How many epochs ahead a receiver looks.
 const AHEAD: u64 = 16;
+/// Frames are cut from pieces of memory of this size, so that few of them need one of their own.
+const SLAB: usize = 16 * 1024;
 /// How long the last epoch's key still receives, with three round trips more.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -50,14 +52,16 @@ pub(crate) mod kind {
 pub(crate) struct Sender {
     chain: Chain,
     key: Key,
+    epoch: u64,
     counter: u64,
+    /// When the epoch began.
     since: Instant,
 }
 
 /// The receiving half.
 pub(crate) struct Receiver {
     current: Epoch,
-    /// The current chain's successor, made once it is asked for.
+    /// The epoch before, and until when.
     last: Option<(Epoch, Instant)>,
 }
 
@@ -88,7 +92,7 @@ pub(crate) enum OpenError {
 impl Sender {
     pub(crate) fn new(now: Instant, chain: Chain) -> Self {
         let key = chain.key();
-        Self { chain, key, counter: 0, since: now }
+        Self { chain, key, epoch: 0, counter: 0, since: now }
     }
 
     /// Appends a frame with the payload `parts`, padded to `length` bytes in all, to `buffer`, which is empty. `None` when
@@ -106,19 +110,21 @@ impl Sender {
         buffer: &mut BytesMut,
     ) -> Option<()> {
         if now.saturating_duration_since(self.since) >= ratchet {
-            self.counter = ((self.counter >> EPOCH_BITS) + 1) << EPOCH_BITS;
-            self.advance(now);
-        } else if self.counter != 0 && self.counter.trailing_zeros() >= EPOCH_BITS {
-            self.advance(now);
+            self.counter = self.counter.max((self.epoch + 1) << EPOCH_BITS);
         }
         if self.counter >= COUNTERS {
             return None;
+        }
+        if self.counter >> EPOCH_BITS > self.epoch {
+            self.advance(now);
         }
         let counter = self.counter;
         self.counter += 1;
         let payload = parts[0].len() + parts[1].len();
         let length = length.max(payload + OVERHEAD);
-        buffer.reserve(length);
+        if buffer.capacity() < length {
+            buffer.reserve(length.max(SLAB));
+        }
         buffer.put_u32_le(index);
         buffer.put_u64_le(counter);
         buffer.put_u8(kind);
@@ -134,6 +140,7 @@ impl Sender {
     }
 
     fn advance(&mut self, now: Instant) {
+        self.epoch += 1;
         self.chain = self.chain.next();
         self.key = self.chain.key();
         self.since = now;

@@ -146,7 +146,12 @@ impl<P: Place> Endpoint<P> {
             self.counters.replayed += 1;
             return;
         }
-        if route.via.is_none() {
+        if let Some(session) = route.via {
+            if !self.guard.admits_inside(now, session.0) {
+                self.counters.overload += 1;
+                return;
+            }
+        } else {
             let source = route.place.rate_key();
             let verdict = self.guard.judge(now, source, &hash, proof, self.waiting.len(), &mut self.entropy);
             match verdict {
@@ -372,7 +377,6 @@ impl<P: Place> Endpoint<P> {
             rtt: now.saturating_duration_since(incoming.started),
         };
         let session = self.install(now, made, out);
-        self.confirm(now, session, out);
         self.schedule_session(now, session);
         true
     }

@@ -11,7 +11,7 @@ use super::{Endpoint, Owner, Route, Timer};
 use crate::cipher::Cipher;
 use crate::guard;
 use crate::handshake::{HandshakeError, Head, Keys, end_to_end, link};
-use crate::mask::Secret;
+use crate::mask::{self, Secret};
 use crate::message::{self, KeyAsk, Proof, Retry};
 use crate::noise::Pattern;
 use crate::record::{Form, HYBRID, Record};
@@ -30,6 +30,8 @@ pub(super) const REKEY_AGAIN: Duration = Duration::from_secs(30);
 const ASK_SHORT: usize = 352;
 const ASK_WHOLE: usize = 912;
 const ASK_WHOLE_AGAIN: usize = 2_720;
+/// Most bytes of an end-to-end m1 without its early payload, a cookie included.
+const M1_MOST: usize = 3072;
 /// How many hashes a puzzle gets at a time, so that others are served meanwhile.
 const TRIES: u64 = 4096;
 const PUZZLE_PAUSE: Duration = Duration::from_millis(1);
@@ -48,6 +50,8 @@ pub(super) struct Outgoing<P> {
     next: Instant,
     pause: Duration,
     early: Bytes,
+    /// Whether m1 carries `early`.
+    is_early: bool,
     state: State,
     pub(super) timer: Option<Instant>,
 }
@@ -61,6 +65,8 @@ enum State {
 
 struct Sent {
     side: Side,
+    /// Our record as m1 used it: its keys may be replaced meanwhile.
+    record: Bytes,
     m1: Vec<u8>,
     at: Instant,
     again: bool,
@@ -117,6 +123,7 @@ impl<P: Place> Endpoint<P> {
             next: now,
             pause: PAUSE,
             early,
+            is_early: false,
             state: State::Asking,
             timer: None,
         };
@@ -200,7 +207,7 @@ impl<P: Place> Endpoint<P> {
     }
 
     fn send_m1(&mut self, now: Instant, id: u64, record: &Record, out: &mut Vec<Event<P>>) {
-        let Some(attempt) = self.outgoing.get(&id) else { return };
+        let Some(attempt) = self.outgoing.get_mut(&id) else { return };
         let pattern = match self.usage {
             Use::Link => Pattern::Link,
             Use::EndToEnd => Pattern::EndToEnd,
@@ -220,12 +227,10 @@ impl<P: Place> Endpoint<P> {
             )
             .map(|(side, body)| (Side::Link(side), body)),
             Use::EndToEnd => {
-                let own = end_to_end::Own {
-                    local: &local.x25519,
-                    record: &local.short,
-                    ciphers,
-                    early: &attempt.early,
-                };
+                let room = if attempt.route.via.is_some() { 0 } else { early_room(attempt.place.mtu()) };
+                attempt.is_early = attempt.early.len() <= room.min(end_to_end::EARLY);
+                let early: &[u8] = if attempt.is_early { &attempt.early } else { &[] };
+                let own = end_to_end::Own { local: &local.x25519, record: &local.short, ciphers, early };
                 let group_key = self.group_key.as_deref();
                 end_to_end::Initiator::start(&head, record, &own, group_key, &mut self.entropy)
                     .map(|(side, body)| (Side::EndToEnd(side), body))
@@ -236,11 +241,13 @@ impl<P: Place> Endpoint<P> {
             return;
         };
         let m1 = message::m1(&head.emit(), &body);
+        let own = local.short.clone();
         let route = attempt.route.clone();
         self.say(now, &route, &m1, out);
         if let Some(attempt) = self.outgoing.get_mut(&id) {
             let rank = record.rank();
-            let sent = Sent { side, m1, at: now, again: false, rank, proof: None, solved: false };
+            let sent =
+                Sent { side, record: own, m1, at: now, again: false, rank, proof: None, solved: false };
             attempt.state = State::Sent(Box::new(sent));
             attempt.pause = PAUSE;
         }
@@ -350,22 +357,19 @@ impl<P: Place> Endpoint<P> {
         };
         let mut sent = *sent;
         let finished = match sent.side {
-            Side::Link(mut side) => {
-                let record = &self.keys.current().short;
-                match side.finish(body, record, self.group_key.as_deref()) {
-                    Ok((index, cipher, m3)) => side.keys(cipher).map(|keys| {
-                        let m3 = Some(message::answer(message::M3, index, &m3));
-                        Finished { m3, keys, index, early_dropped: false }
-                    }),
-                    Err(error) => {
-                        sent.side = Side::Link(side);
-                        attempt.state = State::Sent(Box::new(sent));
-                        self.outgoing.insert(id, attempt);
-                        self.count(error);
-                        return;
-                    }
+            Side::Link(mut side) => match side.finish(body, &sent.record, self.group_key.as_deref()) {
+                Ok((index, cipher, m3)) => side.keys(cipher).map(|keys| {
+                    let m3 = Some(message::answer(message::M3, index, &m3));
+                    Finished { m3, keys, index, early_dropped: false }
+                }),
+                Err(error) => {
+                    sent.side = Side::Link(side);
+                    attempt.state = State::Sent(Box::new(sent));
+                    self.outgoing.insert(id, attempt);
+                    self.count(error);
+                    return;
                 }
-            }
+            },
             Side::EndToEnd(mut side) => match side.finish(body, self.group_key.as_deref()) {
                 Ok(end_to_end::Answer { index, cipher, early_dropped }) => {
                     side.keys(cipher).map(|keys| Finished { m3: None, keys, index, early_dropped })
@@ -413,8 +417,9 @@ impl<P: Place> Endpoint<P> {
         if m3.is_none() {
             self.confirm(now, session, out);
         }
-        if finished.early_dropped && !attempt.early.is_empty() {
-            // Only the replay memory of the other side was full: nobody has seen this payload yet.
+        let is_unsaid = finished.early_dropped || !attempt.is_early;
+        if is_unsaid && !attempt.early.is_empty() {
+            // The session came up this moment, so it takes a payload.
             let _ = self.send(now, session, crate::FrameKind::Message, &attempt.early, out);
         }
         self.schedule_session(now, session);
@@ -442,10 +447,16 @@ impl<P: Place> Endpoint<P> {
         }
     }
 
+    /// Counts a handshake message that was refused.
     pub(super) fn count(&mut self, error: HandshakeError) {
         match error {
             HandshakeError::Malformed(_) => self.counters.malformed += 1,
             _ => self.counters.forged += 1,
         }
     }
+}
+
+/// How long an early payload may be, so that m1 with it and a cookie fits its parts.
+fn early_room(mtu: usize) -> usize {
+    (mtu.saturating_sub(mask::OVERHEAD + mask::PART_HEAD) * mask::PARTS).saturating_sub(M1_MOST)
 }

@@ -13,6 +13,8 @@ use crate::{CloseReason, Event, FrameKind, Place, SessionId, Use};
 
 /// What a challenge costs on the wire, padded.
 const CHALLENGE_COST: usize = 64;
+/// Flag of a confirmation that wants one in return.
+const ASK: u8 = 1;
 /// Flag of a challenge that comes back.
 const ECHO: u8 = 1;
 /// A timer that is due at once still lets time pass, so that no loop turns on the spot.
@@ -37,12 +39,13 @@ impl<P: Place> Endpoint<P> {
         Some((session, sealing))
     }
 
-    /// Sends a frame that says no more than that the session works.
+    /// Sends a frame that says no more than that the session works, and asks for the same if this side began it.
     pub(super) fn confirm(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
         if let Some((session, mut sealing)) = self.sealing(now, id, out) {
             let place = session.place.clone();
+            let flags = if session.initiator { ASK } else { 0 };
             // The session is new: its counters cannot be used up.
-            let _ = session.seal(&mut sealing, &place, kind::CONFIRM, 0, [&[], &[]]);
+            let _ = session.seal(&mut sealing, &place, kind::CONFIRM, flags, [&[], &[]]);
         }
     }
 
@@ -78,6 +81,11 @@ impl<P: Place> Endpoint<P> {
         };
         self.counters.opened += 1;
         let remote = session.remote;
+        if session.pending {
+            self.promote(now, id, out);
+        }
+        let Some(session) = self.sessions.get(&id) else { return };
+        let is_initiator = session.initiator;
         if self.usage == Use::Link && place != session.place && !session.replaced && now >= session.settled {
             self.look_at(now, id, &place, bytes.len(), out);
         }
@@ -95,8 +103,9 @@ impl<P: Place> Endpoint<P> {
             },
             kind::CHALLENGE => self.hear_challenge(now, id, &place, opened.flags, &bytes, out),
             kind::HANDSHAKE => self.handle_inside(now, id, &bytes, out),
-            kind::CLOSE => self.end(id, CloseReason::Remote, out),
-            // Confirmation, cover, and kinds of versions to come.
+            kind::CLOSE => self.end(now, id, CloseReason::Remote, out),
+            kind::CONFIRM if opened.flags & ASK != 0 && !is_initiator => self.confirm(now, id, out),
+            // Cover, and kinds of versions to come.
             _ => {}
         }
     }
@@ -213,10 +222,10 @@ impl<P: Place> Endpoint<P> {
         session.wipe(now);
         let unheard = session.flight.as_ref().is_some_and(|flight| now >= flight.until);
         if session.is_over(now) || unheard {
-            return self.end(id, CloseReason::Timeout, out);
+            return self.end(now, id, CloseReason::Timeout, out);
         }
         if session.is_idle(now) || session.is_left(now) {
-            return self.end(id, CloseReason::Idle, out);
+            return self.end(now, id, CloseReason::Idle, out);
         }
         if let Some(flight) = session.flight.as_mut().filter(|flight| now >= flight.next) {
             flight.pause = (flight.pause * 2).min(LONGEST_PAUSE);

@@ -46,7 +46,10 @@ pub(super) struct Session<P> {
     pub(super) rtt: Duration,
     used: Instant,
     heard: Instant,
+    /// Another session with the same remote is in use.
     pub(super) replaced: bool,
+    /// Not told of yet: this side began it, and has an older one to use until the remote shows that it has it too.
+    pub(super) pending: bool,
     /// What the initiator says again until a frame comes.
     pub(super) flight: Option<Box<Flight<P>>>,
     pub(super) rekey_at: Instant,
@@ -112,6 +115,7 @@ impl<P: Place> Session<P> {
             used: now,
             heard: now,
             replaced: false,
+            pending: false,
             flight: None,
             rekey_at: now + REKEY + patience,
             roam: None,

@@ -1,4 +1,7 @@
 //! Endpoints in a world of their own: virtual time, seeded randomness, and a network that does what a test tells it.
 
+mod frames;
 mod handshakes;
+mod hostile;
+mod load;
 pub(crate) mod world;

@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) start: Instant,
     pub(crate) usage: Use,
     pub(crate) mtu: usize,
+    /// Whether handshakes are masked; unless told, those of links are.
+    pub(crate) masked: Option<bool>,
     pub(crate) nodes: Vec<Endpoint<Spot>>,
     /// Whose a spot is.
     spots: BTreeMap<u32, usize>,
@@ -89,6 +91,7 @@ impl World {
             start: now,
             usage,
             mtu: 1400,
+            masked: None,
             nodes: Vec::new(),
             spots: BTreeMap::new(),
             home: Vec::new(),
@@ -134,8 +137,8 @@ impl World {
     }
 
     pub(crate) fn spot(&self, at: u32) -> Spot {
-        let masked = self.usage == Use::Link;
-        Spot { at, mtu: self.mtu, plane: 0, masked, rated: masked }
+        let is_link = self.usage == Use::Link;
+        Spot { at, mtu: self.mtu, plane: 0, masked: self.masked.unwrap_or(is_link), rated: is_link }
     }
 
     pub(crate) fn addr(&self, node: usize) -> Addr {

@@ -1,0 +1,44 @@
+//! How much an endpoint holds, for tests that fill its tables.
+
+use super::Endpoint;
+use super::session::Session;
+use crate::Place;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) sessions: usize,
+    pub(crate) indices: usize,
+    pub(crate) waiting: usize,
+    pub(crate) records: usize,
+    pub(crate) sets: usize,
+    pub(crate) fragments: usize,
+    pub(crate) fragment_bytes: usize,
+    pub(crate) sources: usize,
+    pub(crate) replays: usize,
+    pub(crate) timers: usize,
+}
+
+impl<P: Place> Endpoint<P> {
+    /// What a session takes in the table; keys and windows come to it.
+    pub(crate) const SESSION_SIZE: usize = size_of::<Session<P>>();
+
+    pub(crate) fn own_record(&self) -> crate::record::Record {
+        self.keys.current().record.clone()
+    }
+
+    pub(crate) fn sizes(&self) -> Sizes {
+        let (fragments, fragment_bytes) = self.fragments.cost();
+        Sizes {
+            sessions: self.sessions.len(),
+            indices: self.indices.len(),
+            waiting: self.waiting.len(),
+            records: self.records.len(),
+            sets: self.sets.len(),
+            fragments,
+            fragment_bytes,
+            sources: self.guard.sources(),
+            replays: self.replays.len(),
+            timers: self.timers.len(),
+        }
+    }
+}
