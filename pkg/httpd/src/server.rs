@@ -14,7 +14,7 @@ use byway_api::{Code, Service};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
@@ -66,7 +66,7 @@ impl Httpd {
     ///
     /// When the listener is broken; running out of files is waited for.
     pub async fn serve_unix(&self, listener: UnixListener) -> io::Result<()> {
-        self.serve(self.router(), async || listener.accept().await.map(|(stream, _)| stream)).await
+        self.serve(self.router(), listener).await
     }
 
     /// Serves clients on this machine that show `token`, until [`Httpd::close`].
@@ -84,13 +84,7 @@ impl Httpd {
         }
         let state = Arc::new(Guard { app: Arc::clone(&self.app), token, port: local.port() });
         let router = self.router().layer(middleware::from_fn_with_state(state, guard));
-        let accept = async || {
-            let (stream, _) = listener.accept().await?;
-            // Small answers should not wait for more; where it cannot be set they just come later.
-            let _ = stream.set_nodelay(true);
-            Ok(stream)
-        };
-        self.serve(router, accept).await
+        self.serve(router, listener).await
     }
 
     /// Ends everything: no new connections, streams are closed, nodes that clients opened end, requests have 2 s.
@@ -115,15 +109,12 @@ impl Httpd {
             .with_state(Arc::clone(&self.app))
     }
 
-    async fn serve<I>(&self, router: Router, accept: impl AsyncFn() -> io::Result<I>) -> io::Result<()>
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn serve(&self, router: Router, listener: impl Listener) -> io::Result<()> {
         let mut stop = self.app.stop();
         let mut connections = JoinSet::new();
         loop {
             let stream = tokio::select! {
-                stream = accept() => stream,
+                stream = listener.next() => stream,
                 Some(_) = connections.join_next() => continue,
                 () = stop.wait() => break,
             };
@@ -142,6 +133,32 @@ impl Httpd {
         let _ = tokio::time::timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} })
             .await;
         Ok(())
+    }
+}
+
+/// Where connections come from. (An async closure would do, if its future were known to be `Send`.)
+trait Listener: Send + Sync {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
+        // Small answers should not wait for more; where it cannot be set they just come later.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
     }
 }
 
