@@ -10,16 +10,23 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use byway_api::ManCon;
-use byway_identity::Addr;
+use byway_identity::{Addr, Ipv6Range};
 use byway_link::{Accept, Endpoint};
-use ipnet::Ipv6Net;
+use byway_portal::Allow;
 
 pub use fault::{Fault, Faults};
-pub(crate) use parse::petname;
+pub(crate) use parse::{known_peers, petname};
+
+/// The endpoint that `text` is; else what is wrong, in words.
+pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    parse::read_endpoint(text)
+        .map_err(|(what, help)| help.map_or(what.clone(), |help| format!("{what}; {help}")))
+}
 
 /// A commented file that says what happens when nothing is configured.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -108,35 +115,15 @@ pub struct Portal {
     /// Name of the device.
     pub device: String,
     /// Overlay addresses are made under this prefix.
-    pub prefix: Ipv6Net,
+    pub prefix: Ipv6Range,
     /// MTU of the device in bytes; 0: 1420.
-    pub mtu: u32,
+    pub mtu: u16,
     /// Level of packets; none: the default of all.
     pub mancon: Option<ManCon>,
     /// Threads that move packets.
-    pub threads: u32,
+    pub threads: u16,
     /// Who may open flows to this machine.
     pub allow: Vec<Allow>,
-}
-
-/// One permission to open flows to this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allow {
-    /// Who; none: everybody.
-    pub peer: Option<Addr>,
-    /// To what.
-    pub ports: Vec<Ports>,
-}
-
-/// Ports, or ICMP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ports {
-    /// TCP ports, first and last.
-    Tcp(u16, u16),
-    /// UDP ports, first and last.
-    Udp(u16, u16),
-    /// ICMPv6 echo requests.
-    Icmp,
 }
 
 /// Links to other nodes.
@@ -178,6 +165,31 @@ impl Config {
     }
 }
 
+/// The text of the configuration file at `path`, which is refused when it is absurdly long.
+pub fn read(path: &Path) -> Result<String, ReadError> {
+    let error = |source| ReadError { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(error)?;
+    let length = file.take(LENGTH_MAX + 1).read_to_string(&mut text).map_err(error)?;
+    if length as u64 > LENGTH_MAX {
+        return Err(error(std::io::Error::other("longer than any configuration")));
+    }
+    Ok(text)
+}
+
+/// Why a configuration file could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration {}: {source}", .path.display())]
+pub struct ReadError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: std::io::Error,
+}
+
+/// Longest configuration that is read, in bytes.
+const LENGTH_MAX: u64 = 4 * 1024 * 1024;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -189,7 +201,7 @@ impl Default for Config {
             portal: Portal {
                 enabled: true,
                 device: "byway0".into(),
-                prefix: Ipv6Net::new_assert(std::net::Ipv6Addr::new(0x200, 0, 0, 0, 0, 0, 0, 0), 7),
+                prefix: Ipv6Range::default(),
                 mtu: 0,
                 mancon: None,
                 threads: 2,

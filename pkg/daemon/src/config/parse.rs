@@ -5,28 +5,16 @@ use std::net::SocketAddr;
 
 use byway_api::ManCon;
 use byway_identity::Addr;
-use byway_link::{Accept, Endpoint};
-use ipnet::Ipv6Net;
+use byway_link::{Accept, Endpoint, Scheme};
+use byway_portal::{Allow, Ports, Who};
 use toml::de::DeTable;
 
 use super::fault::{Log, suggest};
 use super::read::{Section, Value};
-use super::{Allow, Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Ports};
+use super::{Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal};
 
-/// Schemes of endpoints that Byway knows; those marked true are built in.
-const SCHEMES: [(&str, bool); 11] = [
-    ("udp", true),
-    ("unix", false),
-    ("quic", false),
-    ("tcp", false),
-    ("tls", false),
-    ("ws", false),
-    ("wss", false),
-    ("tor", false),
-    ("i2p", false),
-    ("lan", false),
-    ("serial", false),
-];
+/// Schemes whose transports are built in.
+const BUILT_IN: [Scheme; 1] = [Scheme::Udp];
 
 /// Longest name of a Linux network device, in bytes.
 const DEVICE_NAME_MAX: usize = 15;
@@ -59,6 +47,21 @@ pub(super) fn config(text: &str, file: &str) -> Result<Config, Faults> {
     root.finish();
     log.finish(file)?;
     Ok(config)
+}
+
+/// Reads the list of peers that were added and removed at run time.
+pub(crate) fn known_peers(text: &str, file: &str) -> Result<(Vec<Peer>, Vec<Addr>), Faults> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let log = Log::new(text);
+    for error in errors {
+        log.add(error.span().map_or(0, |span| span.start), "", one_line(error.message()), None);
+    }
+    let mut root = Section::root(&log, table.get_ref());
+    let (peers, _) = peers(root.sections("peers"));
+    let removed = root.list("removed", Vec::new(), Value::from_str);
+    root.finish();
+    log.finish(file)?;
+    Ok((peers, removed))
 }
 
 fn node(mut section: Section<'_, '_>, config: &mut Config) {
@@ -103,11 +106,19 @@ fn mancon(mut section: Section<'_, '_>, levels: &mut Levels) {
     section.parsed("jurisdiction", (), |value, text| {
         match text {
             "" => {}
-            text if is_country(text) => value.not_built("the choice of a level by country", r#""", and set default"#),
-            text if is_country(&text.to_uppercase()) => {
-                value.fault("country codes are written in capitals", Some(format!("did you mean {:?}?", text.to_uppercase())));
+            text if is_country(text) => {
+                value.not_built("the choice of a level by country", r#""", and set default"#)
             }
-            _ => value.fault(format!("{text:?} is no country"), Some("ISO 3166-1 has two letters, like \"CH\"".into())),
+            text if is_country(&text.to_uppercase()) => {
+                value.fault(
+                    "country codes are written in capitals",
+                    Some(format!("did you mean {:?}?", text.to_uppercase())),
+                );
+            }
+            _ => value.fault(
+                format!("{text:?} is no country"),
+                Some("ISO 3166-1 has two letters, like \"CH\"".into()),
+            ),
         }
         Some(())
     });
@@ -119,7 +130,10 @@ fn mancon(mut section: Section<'_, '_>, levels: &mut Levels) {
         Some(())
     });
     for mut rule in section.sections("rule") {
-        rule.fault("rules are not built into this version yet", Some("leave them out, and set mancon.default".into()));
+        rule.fault(
+            "rules are not built into this version yet",
+            Some("leave them out, and set mancon.default".into()),
+        );
         rule.parsed("to", (), |_, _| Some(()));
         rule.parsed("level", ManCon::High, level);
         rule.finish();
@@ -131,48 +145,43 @@ fn portal(mut section: Section<'_, '_>, names: &HashMap<String, Addr>, portal: &
     portal.enabled = section.flag("enabled", portal.enabled);
     portal.device = section.parsed("device", portal.device.clone(), |value, text| {
         let odd = |c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c));
-        let fits = !text.is_empty() && text.len() <= DEVICE_NAME_MAX && !text.contains(odd) && !text.starts_with('.');
+        let fits = !text.is_empty()
+            && text.len() <= DEVICE_NAME_MAX
+            && !text.contains(odd)
+            && !text.starts_with('.');
         if !fits {
-            let what = format!("a device name has 1 to {DEVICE_NAME_MAX} of the characters A-Z a-z 0-9 - _ .");
+            let what =
+                format!("a device name has 1 to {DEVICE_NAME_MAX} of the characters A-Z a-z 0-9 - _ .");
             value.fault(what, None);
         }
         fits.then(|| text.to_owned())
     });
-    portal.prefix = section.parsed("prefix", portal.prefix, |value, text| {
-        let net: Ipv6Net = text
-            .parse()
-            .map_err(|_| value.fault(format!("{text:?} is no IPv6 prefix"), Some("an example is \"0200::/7\"".into())))
-            .ok()?;
-        let fault = if net.prefix_len() != 7 {
-            Some("overlay addresses need 121 bits, so the prefix has a length of /7".to_owned())
-        } else if net.trunc() != net {
-            Some(format!("there are bits beyond the prefix; did you mean \"{}\"?", net.trunc()))
-        } else if net.addr().is_unspecified() || net.addr().octets()[0] >= 0xfe {
-            Some("this part of IPv6 has another meaning".to_owned())
-        } else {
-            None
-        };
-        fault.map_or(Some(net), |what| {
-            value.fault(what, None);
-            None
-        })
-    });
-    portal.mtu = section.number("mtu", portal.mtu, 0..=65_535);
+    portal.prefix = section.from_str("prefix", portal.prefix);
+    portal.mtu = section.number("mtu", portal.mtu);
     if (1..1_280).contains(&portal.mtu) {
-        section.fault("an IPv6 device needs an MTU of 1280 or more", Some("write mtu = 0 to leave it to Byway".into()));
+        section.fault(
+            "an IPv6 device needs an MTU of 1280 or more",
+            Some("write mtu = 0 to leave it to Byway".into()),
+        );
     }
     portal.mancon = section.parsed("mancon", None, optional_level);
-    portal.threads = section.number("threads", portal.threads, 1..=64);
+    portal.threads = section.number("threads", portal.threads);
+    if !(1..=64).contains(&portal.threads) {
+        section.fault("portal.threads is from 1 to 64", None);
+    }
     for mut rule in section.sections("allow") {
         let peer = rule.parsed("peer", None, |value, text| match text {
-            "*" => Some(Some(None)),
-            text => who(value, text, names).map(|addr| Some(Some(addr))),
+            "*" => Some(Some(Who::Anyone)),
+            text => who(value, text, names).map(|addr| Some(Who::Node(addr))),
         });
         let ports = rule.list("ports", Vec::new(), ports);
         match peer {
             Some(peer) => portal.allow.push(Allow { peer, ports }),
             // Not "everybody": whoever forgets the key must not open the machine to all.
-            None => rule.fault("the key `peer` is missing or wrong", Some("write an address, a petname, or \"*\" for everybody".into())),
+            None => rule.fault(
+                "the key `peer` is missing or wrong",
+                Some("write an address, a petname, or \"*\" for everybody".into()),
+            ),
         }
         rule.finish();
     }
@@ -203,7 +212,9 @@ fn links(mut section: Section<'_, '_>, links: &mut Links) {
         });
         match name {
             "tls" => drop(transport.parsed("site", (), |value, text| asks_nothing(value, text, "TLS"))),
-            "websocket" => drop(transport.parsed("path", (), |value, text| asks_nothing(value, text, "WebSocket"))),
+            "websocket" => {
+                drop(transport.parsed("path", (), |value, text| asks_nothing(value, text, "WebSocket")))
+            }
             _ => {}
         }
         transport.finish();
@@ -226,9 +237,12 @@ fn links(mut section: Section<'_, '_>, links: &mut Links) {
     lan.finish();
 
     for mut serial in section.sections("serial") {
-        serial.fault("links over serial lines are not built into this version yet", Some("leave them out".into()));
+        serial.fault(
+            "links over serial lines are not built into this version yet",
+            Some("leave them out".into()),
+        );
         serial.parsed("device", (), |_, _| Some(()));
-        serial.number("baud", 115_200, 50..=4_000_000);
+        serial.number("baud", 115_200u32);
         serial.parsed("framing", (), |value, text| value.choice(text, &[("kiss", ()), ("hdlc", ())]));
         serial.finish();
     }
@@ -276,7 +290,8 @@ fn peers(sections: Vec<Section<'_, '_>>) -> (Vec<Peer>, HashMap<String, Addr>) {
         match addr {
             Some(addr) => peers.push(Peer { addr, name, endpoints }),
             None if wrong => {}
-            None => section.fault("the key `addr` is missing", Some("each peer has an address of 43 characters".into())),
+            None => section
+                .fault("the key `addr` is missing", Some("each peer has an address of 43 characters".into())),
         }
         section.finish();
     }
@@ -335,7 +350,10 @@ fn listen(value: &Value<'_, '_>, text: &str) -> Option<Listen> {
     if let Some(text) = text.strip_prefix("tcp:") {
         let address: SocketAddr = value.from_str(text)?;
         if !address.ip().is_loopback() {
-            value.fault("the API listens on loopback addresses only", Some("reach it from elsewhere through ssh".into()));
+            value.fault(
+                "the API listens on loopback addresses only",
+                Some("reach it from elsewhere through ssh".into()),
+            );
             return None;
         }
         return Some(Listen::Tcp(address));
@@ -354,56 +372,42 @@ fn who(value: &Value<'_, '_>, text: &str, names: &HashMap<String, Addr>) -> Opti
     text.parse()
         .map_err(|error| {
             let known: Vec<_> = names.keys().map(String::as_str).collect();
-            value.fault(format!("{text:?} is neither a petname nor an address: {error}"), suggest(text, &known));
+            value.fault(
+                format!("{text:?} is neither a petname nor an address: {error}"),
+                suggest(text, &known),
+            );
         })
         .ok()
 }
 
 fn ports(value: &Value<'_, '_>, text: &str) -> Option<Ports> {
-    let help = || Some(r#"examples are "tcp/22", "udp/5000-5100" and "icmp""#.to_owned());
-    if text == "icmp" {
-        return Some(Ports::Icmp);
-    }
-    let Some((protocol, range)) = text.split_once('/') else {
-        value.fault(format!("{text:?} names no ports"), help());
-        return None;
-    };
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-    let (Some(first), Some(last)) = (port(first), port(last)) else {
-        value.fault(format!("{range:?} is no port or range of ports from 1 to 65535"), help());
-        return None;
-    };
-    if first > last {
-        value.fault(format!("the range {range} is empty"), Some(format!("did you mean {last}-{first}?")));
+    let ports = value.from_str(text)?;
+    if matches!(ports, Ports::Tcp(0, 0) | Ports::Udp(0, 0)) {
+        value.fault("there is no port 0", None);
         return None;
     }
-    match protocol {
-        "tcp" => Some(Ports::Tcp(first, last)),
-        "udp" => Some(Ports::Udp(first, last)),
-        _ => {
-            value.fault(format!("{protocol:?} is no protocol with ports"), help());
-            None
-        }
-    }
+    Some(ports)
 }
 
 fn endpoint(value: &Value<'_, '_>, text: &str) -> Option<Endpoint> {
+    read_endpoint(text).map_err(|(what, help)| value.fault(what, help)).ok()
+}
+
+/// The endpoint that `text` is, if a transport for it is built in; else what is wrong, and what helps.
+pub(crate) fn read_endpoint(text: &str) -> Result<Endpoint, (String, Option<String>)> {
     let Some((scheme, _)) = text.split_once("://") else {
-        value.fault(format!("{text:?} is no endpoint"), Some("an example is \"udp://host.example:2561\"".into()));
-        return None;
+        let help = "an example is \"udp://host.example:2561\"".to_owned();
+        return Err((format!("{text:?} is no endpoint"), Some(help)));
     };
-    match SCHEMES.iter().find(|(name, _)| *name == scheme) {
-        Some((_, true)) => value.from_str(text),
-        Some((_, false)) => {
-            value.not_built(&format!("the transport {scheme}"), "only udp:// endpoints");
-            None
+    match Scheme::ALL.iter().find(|known| known.name() == scheme) {
+        Some(known) if BUILT_IN.contains(known) => {
+            text.parse().map_err(|error: byway_link::EndpointError| (error.to_string(), None))
         }
-        None => {
-            let names = SCHEMES.map(|(name, _)| name);
-            value.fault(format!("{scheme:?} is no transport"), suggest(scheme, &names));
-            None
+        Some(_) => {
+            let what = format!("the transport {scheme} is not built into this version yet");
+            Err((what, Some("write only udp:// endpoints".into())))
         }
+        None => Err((format!("{scheme:?} is no transport"), suggest(scheme, &Scheme::ALL.map(Scheme::name)))),
     }
 }
 
@@ -412,7 +416,9 @@ pub(crate) fn petname(text: &str) -> Result<(), String> {
     if text.is_empty() || text.len() > 40 {
         return Err("a petname has 1 to 40 bytes".into());
     }
-    if let Some(odd) = text.chars().find(|c| c.is_whitespace() || c.is_control() || "./*:?#[]@\"'".contains(*c)) {
+    if let Some(odd) =
+        text.chars().find(|c| c.is_whitespace() || c.is_control() || "./*:?#[]@\"'".contains(*c))
+    {
         return Err(format!("a petname cannot hold {odd:?}"));
     }
     Ok(())

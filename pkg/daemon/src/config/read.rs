@@ -1,7 +1,6 @@
 //! Reads values out of parsed TOML; what does not fit goes to the [`Log`] and the default stays.
 
 use std::fmt::Display;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use toml::Spanned;
@@ -34,7 +33,12 @@ impl<'r, 't> Section<'r, 't> {
     pub(crate) fn value(&mut self, key: &'static str) -> Option<Value<'r, 't>> {
         self.known.push(key);
         let (key, value) = self.table?.iter().find(|(name, _)| name.get_ref() == key)?;
-        Some(Value { log: self.log, path: self.join(key.get_ref()), at: start(value), value: value.get_ref() })
+        Some(Value {
+            log: self.log,
+            path: self.join(key.get_ref()),
+            at: start(value),
+            value: value.get_ref(),
+        })
     }
 
     /// The table `key`; an empty one if it was not written.
@@ -60,7 +64,12 @@ impl<'r, 't> Section<'r, 't> {
         let table = |(index, item): (usize, &'r Spanned<DeValue<'t>>)| {
             let item = value.item(index, item);
             if let DeValue::Table(table) = item.value {
-                return Some(Section { log: self.log, path: item.path, table: Some(table), known: Vec::new() });
+                return Some(Section {
+                    log: self.log,
+                    path: item.path,
+                    table: Some(table),
+                    known: Vec::new(),
+                });
             }
             item.wrong_type("a table");
             None
@@ -104,21 +113,18 @@ impl<'r, 't> Section<'r, 't> {
         default
     }
 
-    /// A whole number within `range`.
-    pub(crate) fn number(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+    /// A whole number that `T` can hold.
+    pub(crate) fn number<T: TryFrom<i64>>(&mut self, key: &'static str, default: T) -> T {
         let Some(value) = self.value(key) else { return default };
         let DeValue::Integer(integer) = value.value else {
             value.wrong_type("a whole number");
             return default;
         };
-        match i64::from_str_radix(integer.as_str(), integer.radix()).ok().and_then(|n| u32::try_from(n).ok()) {
-            Some(number) if range.contains(&number) => number,
-            _ => {
-                let what = format!("{} is not from {} to {}", integer.as_str(), range.start(), range.end());
-                value.fault(what, None);
-                default
-            }
-        }
+        let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        number.and_then(|number| T::try_from(number).ok()).unwrap_or_else(|| {
+            value.fault(format!("{} is out of range", integer.as_str()), None);
+            default
+        })
     }
 
     /// Notes a fault at the head of this section.
