@@ -106,8 +106,6 @@ pub(crate) fn run(part: Part) -> Result<Outcome> {
         test.current_dir(&binary.folder)
             .env("CARGO_MANIFEST_DIR", &binary.folder)
             .env("CARGO_PKG_NAME", &binary.package)
-            // Where tests that start the daemon find it.
-            .env("BYWAY_BIN", command::target().join("debug").join("byway"))
             .stdin(std::process::Stdio::null());
         if matches!(part, Part::Package(_)) {
             test.arg("--test-threads=1");

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::remote::Remote;
+use crate::socket::Queues;
 use crate::stream::{Incoming, Stream};
 use crate::tls::Tls;
 use crate::{ConnectError, header};
@@ -242,6 +243,11 @@ impl Drop for Alive {
 async fn demultiplex(shared: Arc<Shared>) {
     // Any error means that no message will come any more.
     while let Ok(message) = shared.node.recv(Kind::Message).await {
+        if !Queues::takes(&message.payload) {
+            // Not worth making anything for its sender.
+            tracing::debug!(from = ?message.from, "dropped a message that is no datagram");
+            continue;
+        }
         match shared.remote(message.from) {
             Ok(remote) => remote.receive(message.payload),
             Err(ConnectError::Closed) => return,

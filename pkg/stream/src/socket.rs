@@ -60,9 +60,14 @@ struct Inbound {
 }
 
 impl Queues {
+    /// Whether a message can be a datagram at all.
+    pub(crate) fn takes(datagram: &[u8]) -> bool {
+        (1..=DATAGRAM_MAX).contains(&datagram.len())
+    }
+
     /// Hands a message that came from the remote to quinn; false: there was no room, or quinn would not read it.
     pub(crate) fn push_inbound(&self, datagram: Bytes) -> bool {
-        if datagram.is_empty() || datagram.len() > DATAGRAM_MAX {
+        if !Self::takes(&datagram) {
             return false;
         }
         let mut inbound = lock(&self.inbound);

@@ -416,3 +416,24 @@ async fn connections_that_nobody_uses_are_closed() {
     quiet.await.expect("the connection is closed");
     open(&client, &server, addr).await;
 }
+
+#[tokio::test]
+async fn nothing_is_left_behind_when_endpoint_and_streams_are_gone() {
+    let net = Net::new(23, Weather::default());
+    let server = net.open(2);
+    let addr = server.addr();
+    let node = net.open(1);
+    let client = Endpoint::new(Arc::clone(&node) as _, quick());
+    let server = Endpoint::new(server, quick());
+    let (ours, _theirs) = open(&client, &server, addr).await;
+    drop(client);
+    // The stream alone keeps it alive, and with it all is let go: tasks, queues, and the node.
+    assert!(Arc::strong_count(&node) > 1);
+    drop(ours);
+    let gone = timeout(LIMIT, async {
+        while Arc::strong_count(&node) > 1 {
+            tokio::task::yield_now().await;
+        }
+    });
+    gone.await.expect("the node is let go");
+}
