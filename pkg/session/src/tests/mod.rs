@@ -4,4 +4,5 @@ mod frames;
 mod handshakes;
 mod hostile;
 mod load;
+mod vectors;
 pub(crate) mod world;
