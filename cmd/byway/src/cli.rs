@@ -1,0 +1,116 @@
+//! The command line, from which help, completions and the manual come, too.
+
+use byway_api::ManCon;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// Keeps ordinary programs talking when networks are watched or blocked.
+#[derive(Debug, Parser)]
+#[command(
+    name = "byway",
+    version,
+    max_term_width = 100,
+    after_help = "Exit status: 0 yes, 1 no (no answer, not found, refused), 2 could not run (bad usage, no daemon).\n\
+                  Try `byway demo` first; then `byway up`, and `byway status` beside it."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Global {
+    /// The daemon's API, like unix:/run/byway/api.sock or http://127.0.0.1:2560; without it the user's socket, else the
+    /// system's.
+    #[arg(long, global = true, value_name = "URL", env = "BYWAY_API")]
+    pub(crate) api: Option<String>,
+    /// Prints data as JSON: one object, or one object a line where it goes on.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The level of what is sent; for `up`, the level of requests that name none.
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = level())]
+    pub(crate) mancon: Option<ManCon>,
+    /// Tells more on stderr; twice for everything.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Tells nothing on stderr but failures.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Whether to use colours.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+}
+
+/// Whether to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Yes.
+    Always,
+    /// No.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(commands::up::Args),
+    Down(commands::down::Args),
+    Demo(commands::demo::Args),
+    Config(commands::config::Args),
+    Keygen(commands::keygen::Args),
+    Addr(commands::addr::Args),
+    Ip6(commands::ip6::Args),
+    Status(commands::status::Args),
+    Peers(commands::peers::Args),
+    Links(commands::links::Args),
+    Routes(commands::routes::Args),
+    Nodes(commands::nodes::Args),
+    Sessions(commands::sessions::Args),
+    Peer(commands::peer::Args),
+    Ping(commands::ping::Args),
+    Trace(commands::trace::Args),
+    Echo(commands::echo::Args),
+    Nc(commands::nc::Args),
+    Dial(commands::dial::Args),
+    Listen(commands::listen::Args),
+    Find(commands::find::Args),
+    Lookup(commands::lookup::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
+}
+
+fn level() -> impl TypedValueParser<Value = ManCon> {
+    PossibleValuesParser::new(ManCon::ALL.map(ManCon::name)).try_map(|name| name.parse::<ManCon>())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound_and_every_command_has_help() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn levels_are_checked_and_global_flags_go_anywhere() {
+        let cli = Cli::try_parse_from(["byway", "ping", "ADDR", "--mancon", "very-high", "--json"])
+            .expect("good usage");
+        assert_eq!((cli.global.mancon, cli.global.json), (Some(ManCon::VeryHigh), true));
+        assert!(Cli::try_parse_from(["byway", "--mancon", "hihg", "status"]).is_err());
+    }
+}
