@@ -1,0 +1,219 @@
+//! A `byway up` on a host.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+
+use crate::host::Host;
+use crate::process::{Process, wait_for};
+
+/// Who a daemon is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// File of the private key.
+    pub key: PathBuf,
+    /// The address, as text.
+    pub addr: String,
+    /// Its IPv6 address in the default range.
+    pub ipv6: String,
+}
+
+/// A peer in a daemon's configuration.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address, as text.
+    pub addr: String,
+    /// Where it may be reached.
+    pub endpoints: Vec<String>,
+}
+
+/// What a test says about a daemon; the rest is the same for all: UDP links, level `low`, nothing else.
+#[derive(Clone, Debug)]
+pub struct DaemonConfig {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its peers.
+    pub peers: Vec<Peer>,
+    /// Who may come in: a peer, or `*`, and ports.
+    pub allow: Vec<(String, Vec<String>)>,
+    /// Where it listens for links.
+    pub listen: Vec<String>,
+    /// Range of IPv6 addresses, if not the default.
+    pub prefix: Option<String>,
+    /// Whether it has a TUN device.
+    pub portal: bool,
+}
+
+/// A running daemon; killed when it is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+    api: PathBuf,
+}
+
+impl Identity {
+    /// A new key on `host`.
+    pub fn new(host: &Host) -> Result<Self> {
+        let key = host.path("identity.pem");
+        let byway = |words: &[&str]| -> Result<String> {
+            let output = Command::new(program("byway")?).args(words).arg(&key).output()?;
+            ensure!(output.status.success(), "byway {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        };
+        byway(&["keygen", "--out"])?;
+        Ok(Self { addr: byway(&["addr"])?, ipv6: byway(&["ip6"])?, key })
+    }
+}
+
+impl Peer {
+    /// A peer that is dialled at these places; none: it dials us.
+    pub fn new(identity: &Identity, endpoints: &[&str]) -> Self {
+        Self {
+            addr: identity.addr.clone(),
+            endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
+        }
+    }
+}
+
+impl DaemonConfig {
+    /// A daemon with a portal that lets everyone in, and without peers.
+    pub fn open(identity: &Identity) -> Self {
+        let ports = ["tcp/1-65535", "udp/1-65535", "icmp"].map(str::to_owned).to_vec();
+        Self { allow: vec![("*".into(), ports)], ..Self::closed(identity) }
+    }
+
+    /// A daemon with a portal that lets nobody in, and without peers.
+    pub fn closed(identity: &Identity) -> Self {
+        Self {
+            identity: identity.clone(),
+            peers: Vec::new(),
+            allow: Vec::new(),
+            listen: vec!["0.0.0.0:2561".into()],
+            prefix: None,
+            portal: true,
+        }
+    }
+
+    /// With these peers.
+    pub fn peers(mut self, peers: impl IntoIterator<Item = Peer>) -> Self {
+        self.peers.extend(peers);
+        self
+    }
+
+    /// The file.
+    fn toml(&self, api: &Path) -> Result<String> {
+        let key = self.identity.key.to_str().context("a path that is no text")?;
+        let mut toml = String::new();
+        writeln!(toml, "[node]\nkey = {}", serde_json::to_string(key)?)?;
+        writeln!(toml, "[api]\nlisten = [{}]", serde_json::to_string(&format!("unix:{}", api.display()))?)?;
+        writeln!(toml, "[mancon]\ndefault = \"low\"\ndirect = true")?;
+        writeln!(toml, "[portal]\nenabled = {}\nmancon = \"low\"", self.portal)?;
+        if let Some(prefix) = &self.prefix {
+            writeln!(toml, "prefix = {}", serde_json::to_string(prefix)?)?;
+        }
+        for (peer, ports) in &self.allow {
+            let (peer, ports) = (serde_json::to_string(peer)?, serde_json::to_string(ports)?);
+            writeln!(toml, "[[portal.allow]]\npeer = {peer}\nports = {ports}")?;
+        }
+        writeln!(toml, "[links.udp]\nlisten = {}", serde_json::to_string(&self.listen)?)?;
+        writeln!(
+            toml,
+            "[links.tor]\nmode = \"off\"\n[links.i2p]\nmode = \"off\"\n[links.lan]\ninterfaces = []"
+        )?;
+        for Peer { addr, endpoints } in &self.peers {
+            let (addr, endpoints) = (serde_json::to_string(addr)?, serde_json::to_string(endpoints)?);
+            writeln!(toml, "[[peers]]\naddr = {addr}\nendpoints = {endpoints}")?;
+        }
+        Ok(toml)
+    }
+}
+
+impl Daemon {
+    /// Starts a daemon and waits until it answers.
+    pub fn start(host: &Host, config: &DaemonConfig) -> Result<Self> {
+        let mut daemon = Self::launch(host, config)?;
+        daemon.ready()?;
+        Ok(daemon)
+    }
+
+    /// Starts a daemon.
+    pub fn launch(host: &Host, config: &DaemonConfig) -> Result<Self> {
+        let (state, file, api) = (host.path("state"), host.path("byway.toml"), host.path("api.sock"));
+        std::fs::create_dir_all(&state)?;
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700))?;
+        std::fs::write(&file, config.toml(&api)?)?;
+        let mut command = host.command(program("byway")?, ["up", "--config"]);
+        command.arg(&file).arg("--state").arg(&state);
+        Ok(Self { process: host.spawn(command)?, api })
+    }
+
+    /// Waits until its API answers.
+    pub fn ready(&mut self) -> Result<()> {
+        let mut ended = false;
+        let waited = wait_for(Duration::from_secs(20), "the daemon's API", || {
+            ended = !self.process.is_running();
+            ended || self.get("/healthz").is_ok()
+        });
+        if ended {
+            bail!("the daemon ended:\n{}", self.process.output());
+        }
+        waited.with_context(|| self.process.output())
+    }
+
+    /// The body of the answer to `GET path`.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let mut stream = UnixStream::connect(&self.api)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        ensure!(head.split(' ').nth(1) == Some("200"), "{head}\n{body}");
+        Ok(body.to_owned())
+    }
+
+    /// The same as JSON.
+    pub fn json(&self, path: &str) -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&self.get(path)?)?)
+    }
+
+    /// The socket of its API.
+    pub fn api(&self) -> &Path {
+        &self.api
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Ends it as a crash would.
+    pub fn crash(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL)?;
+        self.process.wait(Duration::from_secs(10)).map(drop)
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        let status = self.process.wait(Duration::from_secs(10))?;
+        ensure!(status.success(), "{status}\n{}", self.process.output());
+        Ok(())
+    }
+}
+
+/// The program `name` of this workspace, beside the one that runs now.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    // Tests run in `deps`, programs are one folder up.
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    let package = if name == "byway" { "byway" } else { "byway-netns" };
+    found.with_context(|| format!("{name} is not built: run `cargo build -p {package}`"))
+}
