@@ -1,1 +1,27 @@
-//! Benchmarks.
+//! Benchmarks that anyone can run: `cargo xtask bench messages`.
+//!
+//! They start real daemons on this machine, talk to them through their local API as any program would, and count what comes
+//! out at the other end. In a short form they run in the suite, where they judge what is delivered and never how fast.
+
+pub mod fleet;
+pub mod messages;
+pub mod raw;
+pub mod report;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use byway_api::OpenNode;
+use byway_client::Client;
+
+use crate::messages::End;
+
+/// Opens a node with a new key at the daemon behind the socket `api`: through our API, or (`raw`) that of INET256.
+pub async fn open(api: &Path, raw: bool) -> Result<End> {
+    if raw {
+        return Ok(End::Raw(Arc::new(raw::RawNode::open(api).await?)));
+    }
+    let client = Client::new(&format!("unix://{}", api.display()))?;
+    Ok(End::Node(Arc::new(client.open(&OpenNode::default()).await?)))
+}
