@@ -13,6 +13,7 @@ use super::session::Made;
 use super::{Endpoint, Owner, Route};
 use crate::guard::{self, Verdict};
 use crate::handshake::{HandshakeError, Head, Keys, end_to_end, link};
+use crate::mask;
 use crate::message::{self, KeyAsk, Proof, Retry};
 use crate::noise::Pattern;
 use crate::record::{Form, Record};
@@ -105,7 +106,9 @@ impl<P: Place> Endpoint<P> {
             Form::Whole => &keys.whole,
         };
         let answer = message::key_tell(ask.nonce, record);
-        if !self.guard.may_tell(now, route.place.rate_key(), length, answer.len()) {
+        // What counts is what leaves, in parts with a head each.
+        let leaves = answer.len() + mask::PARTS * mask::PART_HEAD;
+        if !self.guard.may_tell(now, route.place.rate_key(), length, leaves) {
             self.counters.overload += 1;
             return;
         }
