@@ -107,7 +107,7 @@ pub struct Dropped {
     pub disagreed: u64,
     /// A frame longer than a session carries.
     pub too_long: u64,
-    /// A frame of a peer whose greeting has not come yet.
+    /// A frame of a peer whose greeting has not come yet, or over a link that is held for dead.
     pub early: u64,
     /// A frame of the link itself that makes no sense.
     pub malformed: u64,

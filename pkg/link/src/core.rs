@@ -19,7 +19,7 @@ use byway_session::{FrameKind, SendError, SessionId};
 use zeroize::Zeroizing;
 
 use crate::config::{Accept, Config, Counters, Dropped, LinkStatus, PeerConfig, PeerState, PeerStatus};
-use crate::dialler::{self, Dialler};
+use crate::dialler::Dialler;
 use crate::link::Link;
 use crate::{DialId, Endpoint, Event, Place, Profile, Remote, Scheme, TransportId};
 use shared::SharedEntropy;
@@ -100,6 +100,8 @@ pub struct Core {
     next_dial: u64,
     dials: BTreeMap<DialId, Dial>,
     rounds: usize,
+    /// Room for events, kept from turn to turn.
+    spare: Vec<byway_session::Event<Place>>,
     /// Open connections, and when to ask next whether a link uses them.
     connections: BTreeMap<(TransportId, u64), (Place, Instant)>,
     next_connections: Option<Instant>,
@@ -193,6 +195,7 @@ impl Core {
             next_dial: 0,
             dials: BTreeMap::new(),
             rounds: 0,
+            spare: Vec::new(),
             connections: BTreeMap::new(),
             next_connections: None,
             dropped: Dropped::default(),
@@ -227,8 +230,11 @@ impl Core {
         endpoints.truncate(ENDPOINTS_MAX);
         let peer = self.peers.entry(addr).or_insert_with(Peer::stranger);
         peer.listed = true;
-        peer.endpoints = endpoints;
         peer.refused_until = None;
+        if peer.endpoints != endpoints {
+            peer.endpoints = endpoints;
+            self.forget_rounds(&addr);
+        }
         self.make_slots(now, &addr);
         self.upkeep(now, &addr, out);
         self.settle(now, out);
@@ -495,5 +501,4 @@ impl Peer {
 }
 
 #[cfg(test)]
-#[path = "core/tests.rs"]
 mod tests;

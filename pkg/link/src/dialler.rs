@@ -98,12 +98,6 @@ impl Dialler {
         };
     }
 
-    /// Stops dialling.
-    pub(crate) fn stop(&mut self) {
-        self.state = State::Off;
-        self.since = None;
-    }
-
     pub(crate) fn is_dialling(&self) -> bool {
         matches!(self.state, State::Round(_))
     }

@@ -215,7 +215,7 @@ mod tests {
     fn a_dead_end_is_noticed_within_1500_ms_under_traffic() {
         let start = Instant::now();
         let mut liveness = Liveness::new(start, KEEPALIVE);
-        let (after, probes) = until_dead(&mut liveness, |liveness, now| liveness.sent(now), start);
+        let (after, probes) = until_dead(&mut liveness, Liveness::sent, start);
         assert!(after < Duration::from_millis(1_500), "{after:?}");
         assert!(probes >= 4, "{probes}");
         assert!(liveness.is_silent());
@@ -254,7 +254,7 @@ mod tests {
     fn silence_ends_with_an_answer_and_with_nothing_less() {
         let start = Instant::now();
         let mut liveness = Liveness::new(start, KEEPALIVE);
-        let (after, _) = until_dead(&mut liveness, |liveness, now| liveness.sent(now), start);
+        let (after, _) = until_dead(&mut liveness, Liveness::sent, start);
         let later = start + after + Duration::from_secs(1);
         liveness.heard(later);
         assert!(liveness.is_silent());

@@ -186,3 +186,69 @@ impl fmt::Debug for MemoryHub {
         f.write_str("MemoryHub")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    async fn events(memory: &mut Memory) -> Vec<Event> {
+        let mut batch = Vec::new();
+        poll_fn(|cx| memory.poll_recv(cx, &mut batch)).await.unwrap();
+        batch
+    }
+
+    async fn joined() -> (Memory, Place, Memory, Place) {
+        let hub = MemoryHub::new();
+        let mut a = hub.transport(TransportId(0), "a", Class::MEMORY);
+        let mut b = hub.transport(TransportId(1), "b", Class::MEMORY);
+        a.dial(DialId(1), &b.listening()[0]);
+        let [Event::Dialled { result: Ok(places), .. }] = &events(&mut a).await[..] else {
+            panic!("no answer")
+        };
+        let [Event::Opened { place }] = events(&mut b).await[..] else { panic!("not opened") };
+        (a, places[0], b, place)
+    }
+
+    #[tokio::test]
+    async fn frames_go_both_ways_and_an_end_is_told() {
+        let (mut a, to_b, mut b, to_a) = joined().await;
+        let mut batch = VecDeque::from([(to_b, Bytes::from_static(b"there"))]);
+        poll_fn(|cx| a.poll_send(cx, &mut batch)).await.unwrap();
+        assert!(
+            matches!(&events(&mut b).await[..], [Event::Frame { place, frame }] if *place == to_a && frame == "there")
+        );
+        let mut batch = VecDeque::from([(to_a, Bytes::from_static(b"back"))]);
+        poll_fn(|cx| b.poll_send(cx, &mut batch)).await.unwrap();
+        assert!(matches!(&events(&mut a).await[..], [Event::Frame { frame, .. }] if frame == "back"));
+        drop(a);
+        assert!(matches!(events(&mut b).await[..], [Event::Closed { place }] if place == to_a));
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_loses_frames_and_holds_up_nobody() {
+        let (mut a, to_b, mut b, _) = joined().await;
+        for _ in 0..3 * QUEUE {
+            let mut batch = VecDeque::from([(to_b, Bytes::from_static(b"x"))]);
+            poll_fn(|cx| a.poll_send(cx, &mut batch)).await.unwrap();
+        }
+        let mut count = 0;
+        while count < QUEUE {
+            count += events(&mut b).await.len();
+        }
+        let mut batch = Vec::new();
+        let is_empty = poll_fn(|cx| Poll::Ready(b.poll_recv(cx, &mut batch).is_pending())).await;
+        assert!(is_empty && count == QUEUE, "{count} and {}", batch.len());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_has_is_unreachable() {
+        let mut a = MemoryHub::new().transport(TransportId(0), "a", Class::MEMORY);
+        a.dial(DialId(1), &"unix:///nobody".parse().unwrap());
+        assert!(matches!(
+            events(&mut a).await[..],
+            [Event::Dialled { result: Err(DialError::Unreachable), .. }]
+        ));
+    }
+}

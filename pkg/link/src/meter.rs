@@ -88,6 +88,11 @@ impl Meter {
         Cost::of_link(low, self.loss(), self.rate)
     }
 
+    /// What the other end is told: nothing before something was measured.
+    pub(crate) fn to_tell(&self) -> Cost {
+        if self.smoothed.is_some() { self.measured() } else { Cost::ZERO }
+    }
+
     /// A number for a probe sent at `now`; `counts`: whether its loss says something about the link.
     pub(crate) fn number(&mut self, now: Instant, counts: bool) -> u32 {
         let number = self.next_number;

@@ -1,5 +1,7 @@
 //! UDP on loopback: batches, trains, several peers, and destinations that are none.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};

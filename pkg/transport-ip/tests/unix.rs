@@ -1,5 +1,7 @@
 //! Unix sockets: frames, ends, sockets left behind, peers that do not read.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::Write;

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 use byway_identity::Addr;
 use byway_session::Connect;
 
-use super::{
-    Action, CONNECTION_UNUSED, CONNECTIONS_MAX, Core, Dial, ROUNDS_MAX, Slot,
-    dialler::{State, Step},
-};
+use super::{Action, CONNECTION_UNUSED, CONNECTIONS_MAX, Core, Dial, ROUNDS_MAX, Slot};
+use crate::dialler::{Dialler, State, Step};
 use crate::path::BASE;
 use crate::{DialError, DialId, Place, Remote};
 
@@ -22,14 +20,6 @@ impl Core {
                 lanes.push(known.lane);
             }
         }
-        for (lane, slot) in &mut peer.slots {
-            if !lanes.contains(lane) {
-                if slot.dialler.is_dialling() {
-                    self.rounds -= 1;
-                }
-                slot.dialler.stop();
-            }
-        }
         for lane in lanes {
             let slot = peer.slots.entry(lane).or_insert_with(Slot::default);
             let is_up = slot.link.as_ref().is_some_and(super::Link::is_up);
@@ -41,6 +31,19 @@ impl Core {
         if !peer.endpoints.is_empty() && !can_dial {
             peer.trouble = Some(DialError::Unsupported.to_string());
         }
+    }
+
+    /// Ends what is being dialled, and forgets that it failed before: there are other endpoints now.
+    pub(super) fn forget_rounds(&mut self, addr: &Addr) {
+        let Some(peer) = self.peers.get_mut(addr) else { return };
+        for (lane, slot) in &mut peer.slots {
+            if slot.dialler.is_dialling() {
+                self.rounds -= 1;
+                self.lanes[*lane].endpoint.cancel(addr);
+            }
+            slot.dialler = Dialler::default();
+        }
+        self.dials.retain(|_, dial| dial.peer != *addr);
     }
 
     /// Begins, continues or ends the round of one slot.
@@ -91,7 +94,16 @@ impl Core {
             self.rounds -= 1;
             let places = slot.dialler.end(now, &mut self.entropy);
             if !places.is_empty() {
-                self.lanes[lane].endpoint.cancel(addr);
+                let lane = &mut self.lanes[lane];
+                lane.endpoint.cancel(addr);
+                for place in places {
+                    if let Remote::Connection(number) = place.remote
+                        && !lane.lengths.contains_key(&(place.transport, place.remote))
+                        && self.connections.remove(&(place.transport, number)).is_some()
+                    {
+                        out.push(Action::HangUp { place });
+                    }
+                }
                 peer.trouble.get_or_insert_with(|| "no answer from any endpoint".to_owned());
             }
         }

@@ -21,9 +21,12 @@ impl Core {
                 lane += 1;
                 continue;
             }
-            for event in std::mem::take(&mut self.lanes[lane].told) {
+            let spare = std::mem::take(&mut self.spare);
+            let mut told = std::mem::replace(&mut self.lanes[lane].told, spare);
+            for event in told.drain(..) {
                 self.take(now, lane, event, out);
             }
+            self.spare = told;
             lane = 0;
         }
     }
@@ -185,6 +188,8 @@ impl Core {
                         // What comes over a link that is held for dead is not for the network, which thinks it down.
                         if peer.up.contains_key(&hop.family) {
                             out.push(Action::Received { hop, frame: payload });
+                        } else {
+                            self.dropped.early += 1;
                         }
                     }
                     None if link.early.len() < EARLY_MAX => link.early.push_back(payload),
@@ -298,7 +303,7 @@ impl Core {
         if probe.deaf && link.is_greeted() {
             link.liveness.other_end_is_deaf(now);
         }
-        let answer = control::emit_answer(probe.number, link.meter.measured());
+        let answer = control::emit_answer(probe.number, link.meter.to_tell());
         self.say(now, lane, remote, &answer);
         if probe.deaf {
             self.arm(remote);

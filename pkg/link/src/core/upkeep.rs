@@ -7,10 +7,10 @@ use byway_identity::Addr;
 use byway_network::{Class, Cost, Family, Hop};
 
 use super::{Accept, Action, Core, LINKS_PLANE, SILENT_MAX, STRANGER_SILENT_MAX};
+use crate::Place;
 use crate::control::Probe;
 use crate::link::GREETINGS_MAX;
 use crate::liveness::{Liveness, Verdict};
-use crate::{Place, dialler};
 
 impl Core {
     /// Does what is due for one peer.
@@ -89,7 +89,7 @@ impl Core {
         let Some(session) = self.lanes[lane].endpoint.session(addr, LINKS_PLANE) else { return };
         let deaf = link.liveness.is_silent();
         let number = link.meter.number(now, !deaf && length.is_none());
-        let probe = Probe { deaf, number, cost: link.meter.measured() };
+        let probe = Probe { deaf, number, cost: link.meter.to_tell() };
         let Some(length) = length else {
             self.say(now, lane, addr, &probe.emit(0));
             return;
@@ -182,17 +182,10 @@ impl Core {
         peer.listed = false;
         peer.endpoints.clear();
         let lanes: Vec<usize> = peer.slots.keys().copied().collect();
+        self.forget_rounds(addr);
         for lane in lanes {
-            if let Some(slot) = self.peers.get_mut(addr).and_then(|peer| peer.slots.get_mut(&lane)) {
-                if slot.dialler.is_dialling() {
-                    self.rounds -= 1;
-                }
-                slot.dialler = dialler::Dialler::default();
-            }
-            self.lanes[lane].endpoint.cancel(addr);
             self.close_link(now, lane, addr, out);
         }
-        self.dials.retain(|_, dial| dial.peer != *addr);
         self.forget_stranger(addr);
     }
 

@@ -1,0 +1,276 @@
+//! Strangers, liars and noise: counted, bounded, and nobody else's trouble.
+
+use std::time::Duration;
+
+use byway_identity::{Entropy, SeededEntropy};
+
+use super::world::{World, at, endpoint};
+use crate::{Accept, Endpoint, PeerState};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_peer_of_another_network_is_refused_counted_and_left_alone() {
+    let mut world = World::new(200, 3);
+    world.link(0, 2);
+    world.restart(1, "elsewhere", Accept::Peers);
+    world.peer(1, 0, false);
+    world.peer(0, 1, true);
+    world.traffic(0, 2, 60 * SECOND);
+    assert!(!world.nodes[0].up.contains_key(&world.hop(1)));
+    let dropped = world.nodes[0].core.counters().dropped;
+    assert!((1..=3).contains(&dropped.other_network), "{dropped:?}");
+    assert!(world.nodes[0].dials <= 4, "{} dials", world.nodes[0].dials);
+    let addr = world.nodes[1].addr;
+    let status = world.nodes[0].core.peers().into_iter().find(|peer| peer.addr == addr).unwrap();
+    assert_eq!(status.trouble.as_deref(), Some("it is of another network"));
+    assert!(world.is_up(0, 2) && world.nodes[0].log.len() == 1);
+
+    // Once it has come home, it is linked.
+    world.restart(1, "world", Accept::Peers);
+    world.peer(1, 0, false);
+    world.wait(90 * SECOND, "linked", |world| world.is_up(0, 1));
+}
+
+#[test]
+fn a_stranger_is_not_linked_unless_the_network_is_welcome() {
+    let mut world = World::new(201, 2);
+    world.peer(0, 1, true);
+    world.run_for(20 * SECOND);
+    assert!(world.nodes.iter().all(|node| node.up.is_empty()));
+    assert!(world.nodes[1].core.counters().dropped.unlisted > 0);
+    assert!(world.nodes[1].core.peers().is_empty() && world.nodes[1].core.links().is_empty());
+
+    let mut world = World::new(202, 2);
+    world.restart(1, "world", Accept::Network);
+    world.peer(0, 1, true);
+    world.wait(5 * SECOND, "linked", |world| world.is_up(0, 1));
+    assert_eq!(world.nodes[1].core.peers()[0].state, PeerState::Up);
+    let peer = world.nodes[1].addr;
+    world.act(0, |core, now, out| core.remove_peer(now, &peer, out));
+    world.run_for(SECOND);
+    assert!(world.nodes[1].core.peers().is_empty(), "a stranger is known as long as it is linked");
+}
+
+#[test]
+fn strangers_are_bounded_and_give_way_to_listed_peers() {
+    let mut world = World::new(203, 4);
+    world.restart(0, "world", Accept::Network);
+    for node in 1..4 {
+        world.peer(node, 0, true);
+    }
+    world.wait(5 * SECOND, "linked", |world| (1..4).all(|node| world.is_up(0, node)));
+    let core = &mut world.nodes[0].core;
+    for index in 0..super::super::PEERS_MAX as u32 {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&index.to_le_bytes());
+        let peer = crate::PeerConfig { addr: byway_identity::Addr::from_bytes(bytes), endpoints: Vec::new() };
+        core.add_peer(world.now, peer, &mut Vec::new());
+    }
+    assert_eq!(core.peers().len(), super::super::PEERS_MAX);
+    assert!(core.links().is_empty(), "the strangers made room");
+}
+
+#[test]
+fn noise_is_dropped_and_leaves_no_trace() {
+    let mut world = World::new(204, 2);
+    world.link(0, 1);
+    world.run_for(3 * SECOND);
+    let mut dice = SeededEntropy::new(204);
+    let before = world.nodes[1].core.counters().session.established;
+    for round in 0..20_000u32 {
+        let mut bytes = vec![0; dice.below(2_000) as usize];
+        dice.fill(&mut bytes);
+        // From strangers, and in the peer's name.
+        let source = if round % 2 == 0 { at(0) } else { ([203, 0, 113, (round % 250) as u8], 9).into() };
+        world.datagram(source, 1, &bytes);
+        if round % 100 == 0 {
+            world.run_for(Duration::from_millis(10));
+        }
+    }
+    world.datagram(at(0), 1, &[]);
+    world.run_for(SECOND);
+    let counters = world.nodes[1].core.counters().session;
+    assert!(counters.unknown + counters.forged + counters.malformed >= 20_000, "{counters:?}");
+    assert_eq!(counters.established, before);
+    assert_eq!(world.nodes[1].log.len(), 1);
+    assert_eq!(world.nodes[1].core.lanes[0].lengths.len(), 1);
+    assert_eq!(world.nodes[1].core.peers().len(), 1);
+    assert!(world.nodes[1].received.is_empty());
+    assert_eq!(world.nodes[1].longest.min(1_500), world.nodes[1].longest);
+}
+
+#[test]
+fn what_is_played_again_reflected_cut_or_bent_is_dropped() {
+    let mut world = World::new(205, 2);
+    world.tape = Some(Vec::new());
+    world.link(0, 1);
+    for number in 0..100u8 {
+        world.send(0, 1, &[number; 100]);
+        world.send(1, 0, &[number; 100]);
+    }
+    world.run_for(3 * SECOND);
+    let tape = world.tape.take().unwrap();
+    assert_eq!((world.nodes[0].received.len(), world.nodes[1].received.len()), (100, 100));
+    let mut dice = SeededEntropy::new(205);
+    for (from, to, frame) in &tape {
+        world.datagram(at(*from), *to, frame);
+        world.datagram("203.0.113.200:1".parse().unwrap(), *to, frame);
+        world.datagram(at(*to), *from, frame);
+        let cut = dice.below(frame.len() as u64) as usize;
+        world.datagram(at(*from), *to, &frame[..cut]);
+        let mut bent = frame.to_vec();
+        bent[cut] ^= 1 << dice.below(8);
+        world.datagram(at(*from), *to, &bent);
+        let longer = [&frame[..], &[0; 40]].concat();
+        world.datagram(at(*from), *to, &longer);
+        world.run_for(Duration::from_millis(5));
+    }
+    world.run_for(10 * SECOND);
+    for node in &world.nodes {
+        assert_eq!(node.received.len(), 100, "each frame once");
+        assert_eq!(node.log.len(), 1, "the link does not care");
+        let counters = node.core.counters().session;
+        assert!(counters.replayed >= 100 && counters.forged > 0, "{counters:?}");
+        assert_eq!(node.core.peers().len(), 1);
+    }
+    assert!(world.is_up(0, 1));
+    let place = world.nodes[1].core.links()[0].place;
+    assert!(place.remote == crate::Remote::Ip(at(0)), "replays from elsewhere move nothing");
+}
+
+#[test]
+fn a_recorded_handshake_makes_no_link_with_a_peer_that_started_anew() {
+    let mut world = World::new(206, 2);
+    world.tape = Some(Vec::new());
+    world.link(0, 1);
+    world.run_for(3 * SECOND);
+    let tape = world.tape.take().unwrap();
+    world.restart(1, "world", Accept::Network);
+    world.cut(0, 1);
+    for (from, to, frame) in &tape {
+        world.datagram(at(*from), *to, frame);
+    }
+    world.run_for(20 * SECOND);
+    assert!(world.nodes[1].up.is_empty() && world.nodes[1].core.peers().is_empty());
+    assert_eq!(world.nodes[1].core.counters().session.established, 0);
+}
+
+#[test]
+fn who_does_not_know_the_address_gets_no_byte() {
+    let mut world = World::new(207, 3);
+    world.tape = Some(Vec::new());
+    // It dials the right endpoint, but takes it for somebody else's.
+    world.peer_at(0, 2, vec![endpoint(1)]);
+    world.run_for(30 * SECOND);
+    let tape = world.tape.take().unwrap();
+    assert!(tape.iter().any(|(from, to, _)| (*from, *to) == (0, 1)));
+    assert!(tape.iter().all(|(from, _, _)| *from != 1), "it answered");
+}
+
+#[test]
+fn a_token_that_the_other_side_does_not_have_gets_no_byte() {
+    let mut world = World::new(208, 2);
+    world.tape = Some(Vec::new());
+    world.peer(1, 0, false);
+    let with_token: Endpoint = endpoint(1).with_token(Some([5; 32]));
+    world.peer_at(0, 1, vec![with_token]);
+    world.run_for(10 * SECOND);
+    let tape = world.tape.take().unwrap();
+    assert!(tape.iter().all(|(from, _, _)| *from != 1), "it answered");
+    assert!(world.nodes[0].up.is_empty());
+    world.peer(0, 1, true);
+    world.wait(5 * SECOND, "linked without", |world| world.is_up(0, 1));
+}
+
+#[test]
+fn a_peer_that_reports_a_huge_cost_makes_only_itself_dear() {
+    let mut world = World::new(209, 3);
+    world.link(0, 1);
+    world.link(0, 2);
+    world.traffic(0, 2, 5 * SECOND);
+    let clean = world.nodes[0].core.links().iter().map(|link| (link.peer, link.cost)).collect::<Vec<_>>();
+    let peer = world.nodes[1].addr;
+    let own = world.nodes[0].addr;
+    world.act(1, |core, now, _| {
+        // A meter for a link of one byte a second.
+        let link = core.peers.get_mut(&own).unwrap().link_mut(0).unwrap();
+        link.meter = crate::meter::Meter::new(now, SECOND, Some(1));
+    });
+    world.traffic(0, 1, 30 * SECOND);
+    for (addr, before) in clean {
+        let now = world.nodes[0].core.links().into_iter().find(|link| link.peer == addr).unwrap().cost;
+        if addr == peer {
+            assert!(now > before);
+        } else {
+            assert_eq!(now, before);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_never_greets_is_dropped_and_holds_a_bounded_number_of_frames() {
+    let mut world = World::new(210, 2);
+    world.peer(1, 0, false);
+    world.peer(0, 1, true);
+    // Node 1 has a session, but its greetings are lost: only what goes out before the first answer gets through.
+    world.wait(5 * SECOND, "in session", |world| !world.nodes[0].core.lanes[0].owners.is_empty());
+    let peer = world.nodes[1].addr;
+    let own = world.nodes[0].addr;
+    world.act(0, |core, _, _| {
+        let link = core.peers.get_mut(&peer).unwrap().link_mut(0).unwrap();
+        link.class = None;
+    });
+    world.run_for(Duration::from_millis(25));
+    for number in 0..100u8 {
+        world.act(1, |core, now, out| {
+            let lane = &mut core.lanes[0];
+            if let Some(session) = lane.endpoint.session(&own, 0) {
+                let _ = lane.endpoint.send(
+                    now,
+                    session,
+                    byway_session::FrameKind::Message,
+                    &[number],
+                    &mut lane.told,
+                );
+            }
+            core.settle(now, out);
+        });
+    }
+    let held = world.nodes[0].core.peers[&peer].slots[&0].link.as_ref().map_or(0, |link| link.early.len());
+    assert!(held <= crate::link::EARLY_MAX);
+}
+
+#[test]
+fn malformed_frames_of_a_peer_are_counted_and_do_not_end_the_link() {
+    let mut world = World::new(211, 2);
+    world.link(0, 1);
+    let mut dice = SeededEntropy::new(211);
+    for _ in 0..1_000 {
+        let mut bytes = vec![0; dice.below(80) as usize];
+        dice.fill(&mut bytes);
+        if let Some(first) = bytes.first_mut() {
+            // Probes and answers; a greeting may rightly end the link.
+            *first = 2 + (*first & 3);
+        }
+        let to = world.nodes[0].addr;
+        world.act(1, |core, now, out| {
+            core.say(now, 0, &to, &bytes);
+            core.settle(now, out);
+        });
+        world.run_for(Duration::from_millis(2));
+    }
+    assert!(world.nodes[0].core.counters().dropped.malformed > 10);
+    world.traffic(0, 1, 5 * SECOND);
+    assert!(world.is_up(0, 1));
+}
+
+#[test]
+fn frames_for_hops_that_are_not_up_are_counted() {
+    let mut world = World::new(212, 2);
+    world.send(0, 1, b"nowhere");
+    world.peer(0, 1, false);
+    world.send(0, 1, b"nowhere");
+    assert_eq!(world.nodes[0].core.counters().dropped.not_up, 2);
+    assert_eq!(world.nodes[0].core.frame_mtu(world.hop(1)), None);
+}
