@@ -60,7 +60,6 @@ impl Tun {
         let device = DeviceBuilder::new()
             .name(setup.name)
             .mtu(setup.mtu)
-            .tx_queue_len(Self::QUEUE)
             .enable(false)
             .build_async()
             .map_err(|source| OpenError::from_tun(setup.name, source))?;
@@ -72,7 +71,8 @@ impl Tun {
             .execute()
             .await
             .map_err(step("set the address"))?;
-        let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
+        // The ioctl for the queue wants root of the whole machine; netlink takes root of the namespace.
+        let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).txqueuelen(Self::QUEUE).up().build();
         netlink.link().change(up).execute().await.map_err(step("set it up"))?;
         let route = RouteMessageBuilder::<Ipv6Addr>::new()
             .destination_prefix(setup.range.base(), setup.range.bits())
