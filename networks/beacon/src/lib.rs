@@ -54,6 +54,8 @@ mod leaf;
 mod limit;
 mod neighbour;
 mod router;
+#[cfg(test)]
+mod vectors;
 mod way;
 
 use std::time::{Duration, Instant};

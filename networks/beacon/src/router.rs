@@ -20,6 +20,8 @@ use crate::way::{Change, Copy, Way, round_up};
 use crate::{PAYLOAD_MAX, PERIOD_MIN, anyone, permits, refused_anyway};
 
 mod repair;
+#[cfg(test)]
+mod tests;
 
 /// Most nodes that are known at a time.
 pub(crate) const NODES_MAX: usize = 1_024;
@@ -227,11 +229,6 @@ impl Router {
                 .filter_map(|(plane, way)| route(*addr, plane, way.as_ref()?))
         });
         routes.take(limit).collect()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn known(&self) -> usize {
-        self.nodes.len()
     }
 
     // --- hearing ---------------------------------------------------------------------------------------------

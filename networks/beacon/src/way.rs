@@ -133,7 +133,13 @@ impl Way {
                 *pending = Some(Pending { claim: claim.clone(), copies: vec![copy], until: now + PATIENCE });
             }
         }
-        if self.via.is_none_or(|via| via == copy.hop) { self.take_pending(now) } else { Change::None }
+        // A node that started anew may have moved; what the hop in use knows is of its former life.
+        let restarted = claim.seq.boot > self.claim.seq.boot;
+        if restarted || self.via.is_none_or(|via| via == copy.hop) {
+            self.take_pending(now)
+        } else {
+            Change::None
+        }
     }
 
     /// Takes a newer claim whose time to wait is over.

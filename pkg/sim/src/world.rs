@@ -548,7 +548,7 @@ impl World {
 
     fn carry_out(&mut self, node: usize, action: Action) {
         match action {
-            Action::Send { hop, frame } => self.transmit(node, hop, frame),
+            Action::Send { hop, frame } => self.transmit(node, hop, &frame),
             Action::Deliver { plane, payload, .. } => {
                 let Some((number, sent_in)) = flight::read(&payload) else { return };
                 let Some(flight) = self.flights.get_mut(&number) else { return };
@@ -571,7 +571,7 @@ impl World {
         }
     }
 
-    fn transmit(&mut self, node: usize, hop: Hop, frame: Bytes) {
+    fn transmit(&mut self, node: usize, hop: Hop, frame: &Bytes) {
         let peer = self.numbers.get(&hop.peer).copied();
         let key = peer.map(|peer| (node.min(peer), node.max(peer), hop.family));
         let link = key.and_then(|key| self.links.get(&key)).filter(|link| link.told.contains(&node));
@@ -585,7 +585,7 @@ impl World {
         if let Some(recorded) = &mut self.recorded {
             recorded.push(Recorded { to: peer, from: node, family: hop.family, frame: frame.clone() });
         }
-        let carried = flight::read(&frame);
+        let carried = flight::read(frame);
         if let Some((number, plane)) = carried {
             if !plane.has(wire.class.family()) {
                 self.broken.push(format!("payload {number} of plane {plane:?} left over {:?}", wire.class));
