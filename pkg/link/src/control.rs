@@ -173,6 +173,45 @@ mod tests {
     }
 
     #[test]
+    fn the_vectors_hold_to_the_byte() {
+        let text = include_str!("../../../spec/vectors/link.json");
+        let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+        let vectors = vectors["vectors"].as_array().unwrap();
+        assert!(vectors.len() >= 13);
+        for vector in vectors {
+            let text = vector["bytes"].as_str().unwrap();
+            let bytes: Vec<u8> = (0..text.len() / 2)
+                .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+                .collect();
+            let number = |name: &str| vector[name].as_u64().unwrap();
+            let flag = |name: &str| vector[name].as_bool().unwrap();
+            let cost = || Cost::from_units(number("cost") as u32);
+            let read = parse(&bytes);
+            let emitted = match (vector["kind"].as_str().unwrap(), read) {
+                ("greeting", Ok(Control::Greeting(greeting))) => {
+                    assert_eq!((greeting.seen, greeting.answer_me), (flag("seen"), flag("answer_me")));
+                    assert_eq!((u64::from(greeting.class), greeting.boot), (number("class"), number("boot")));
+                    assert_eq!(u64::from(greeting.version), number("version"));
+                    assert_eq!(greeting.network, std::array::from_fn(|at| at as u8));
+                    if vector.get("options").is_some() { continue } else { greeting.emit() }
+                }
+                ("probe", Ok(Control::Probe(probe))) => {
+                    assert_eq!((probe.deaf, u64::from(probe.number)), (flag("deaf"), number("number")));
+                    assert_eq!(probe.cost, cost());
+                    probe.emit(bytes.len())
+                }
+                ("answer", Ok(Control::Answer { number: told, cost: dear })) => {
+                    assert_eq!((u64::from(told), dear), (number("number"), cost()));
+                    emit_answer(told, dear)
+                }
+                ("unknown", Ok(Control::Unknown)) | ("error", Err(_)) => continue,
+                (kind, read) => panic!("{kind}: {read:?}"),
+            };
+            assert_eq!(emitted, bytes);
+        }
+    }
+
+    #[test]
     fn options_of_later_versions_are_skipped_and_cut_ones_are_not() {
         let greeting =
             Greeting { version: 1, seen: true, answer_me: false, class: 0x20, boot: 5, network: [3; 32] };

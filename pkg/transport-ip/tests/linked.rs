@@ -16,11 +16,14 @@ use byway_link::{
 use byway_network::{Class, Family, Hop, NetworkId};
 use byway_transport_ip::{Udp, Unix};
 
+/// A transport, and frames that it has not taken yet.
+type Slot = (Box<dyn Transport>, VecDeque<(Place, Bytes)>);
+
 /// The least that a daemon does with a core.
 struct Daemon {
     core: Core,
     addr: Addr,
-    transports: Vec<(Box<dyn Transport>, VecDeque<(Place, Bytes)>)>,
+    transports: Vec<Slot>,
     up: Vec<Hop>,
     received: Vec<Bytes>,
 }
