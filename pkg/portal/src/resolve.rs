@@ -55,8 +55,8 @@ struct Pending {
 impl Resolver {
     /// How long an answer is kept after its last use. It cannot become wrong, just useless.
     pub const KEEP: Duration = Duration::from_secs(600);
-    /// How long a failure is believed.
-    pub const KEEP_FAILURE: Duration = Duration::from_secs(3);
+    /// How long a failure is believed: not for long, since a node that has just started is wanted at once.
+    pub const KEEP_FAILURE: Duration = Duration::from_secs(1);
     /// How long a packet waits.
     pub const HOLD: Duration = Duration::from_secs(3);
     /// Most packets that wait for one destination.

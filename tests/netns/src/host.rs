@@ -103,6 +103,11 @@ impl Host {
         self.holder.pid
     }
 
+    /// Whether programs on it have all rights of root, rather than those of one user who looks like root.
+    pub fn is_root(&self) -> bool {
+        !self.ground.own_users
+    }
+
     /// A file of this host.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.ground.dir.path().join(&self.name).join(name)

@@ -13,6 +13,7 @@
 //!
 //! The pipe closes with the test process; then `init` ends, and the kernel ends all the rest.
 
+mod chain;
 mod daemon;
 mod frame;
 mod host;
@@ -22,6 +23,7 @@ mod random;
 mod wire;
 mod wire_run;
 
+pub use chain::{A, B, C, Chain, Pings, epoch, listens, reaches};
 pub use daemon::{Daemon, DaemonConfig, Identity, Peer, program};
 pub use frame::{Frame, Protocol};
 pub use host::{Host, World};

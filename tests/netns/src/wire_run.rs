@@ -119,7 +119,8 @@ impl Wire {
             if !wire.process.is_running() {
                 waited = Err(anyhow::anyhow!("the wire ended:\n{}", wire.process.output()));
             }
-            waited.is_err() || UnixStream::connect(&wire.control).is_ok()
+            // It listens before it has its devices, and answers when it has.
+            waited.is_err() || wire.count().is_ok()
         });
         waited.and(ready)?;
         for (host, interface, address) in [left, right] {
