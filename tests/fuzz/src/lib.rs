@@ -15,6 +15,7 @@ pub mod frames;
 mod input;
 pub mod keys;
 pub mod link;
+pub mod node;
 pub mod packet;
 pub mod seeds;
 pub mod session;
@@ -38,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("key_file", keys::key_file),
     ("link_events", link::link_events),
     ("link_peer", link::link_peer),
+    ("node_core", node::node_core),
     ("portal_core", packet::portal_core),
     ("portal_packet", packet::portal_packet),
     ("private_key", keys::private_key),

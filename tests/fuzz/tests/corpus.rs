@@ -36,6 +36,7 @@ targets! {
     key_file: 2_000,
     link_events: 1_000,
     link_peer: 300,
+    node_core: 200,
     portal_core: 3_000,
     portal_packet: 5_000,
     private_key: 3_000,
