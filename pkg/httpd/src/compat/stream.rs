@@ -143,22 +143,27 @@ async fn find(node: &dyn Node, body: &Bytes) -> Result<Addr, String> {
     let Some(prefix) = prefix.filter(|_| !question.prefix.0.is_empty()) else {
         return Err(NO_ADDRESS.into());
     };
-    bounded(node.find(prefix, Request::default()), NO_ADDRESS).await
+    bounded(node.find(prefix, asking()), NO_ADDRESS).await
 }
 
 async fn lookup(node: &dyn Node, body: &Bytes) -> Result<KeyText, String> {
     let question: KeyQuestion = serde_json::from_slice(body).map_err(|error| bad_json(&error))?;
-    bounded(node.lookup(question.target, Request::default()), NO_KEY).await.map(KeyText)
+    bounded(node.lookup(question.target, asking()), NO_KEY).await.map(KeyText)
 }
 
 /// The texts that INET256's clients know.
 const NO_ADDRESS: &str = "no address with prefix";
 const NO_KEY: &str = "public key not found";
 
+/// A little less than the time within which we promise to answer.
+fn asking() -> Request {
+    Request { deadline: Some(DEFAULT_DEADLINE - TICK), ..Request::default() }
+}
+
 async fn bounded<T>(call: BoxFuture<'_, Result<T, ApiError>>, unknown: &str) -> Result<T, String> {
     match tokio::time::timeout(DEFAULT_DEADLINE, call).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) if error.code != Code::Unknown => Err(error.detail),
+        Ok(Err(error)) if !matches!(error.code, Code::Unknown | Code::NoWay) => Err(error.detail),
         Ok(Err(_)) | Err(_) => Err(unknown.into()),
     }
 }
