@@ -437,3 +437,28 @@ async fn nothing_is_left_behind_when_endpoint_and_streams_are_gone() {
     });
     gone.await.expect("the node is let go");
 }
+
+#[tokio::test]
+async fn both_may_dial_at_once_and_a_node_may_dial_itself() {
+    let net = Net::new(24, Weather::default());
+    let (client, server, addr) = pair(&net);
+    let back = client.node().addr();
+    let accept = async |endpoint: &Endpoint| endpoint.accept().await.unwrap().accept().await.unwrap();
+    let (there, _at_server, here, _at_client) = timeout(LIMIT, async {
+        tokio::join!(
+            client.connect(addr, "test"),
+            accept(&server),
+            server.connect(back, "test"),
+            accept(&client)
+        )
+    })
+    .await
+    .unwrap();
+    assert_eq!((there.unwrap().remote(), here.unwrap().remote()), (addr, back));
+
+    let (mut ours, mut theirs) = timeout(LIMIT, open(&client, &client, back)).await.unwrap();
+    ours.write_all(b"to myself").await.unwrap();
+    let mut text = [0; 9];
+    theirs.read_exact(&mut text).await.unwrap();
+    assert_eq!((&text, theirs.remote()), (b"to myself", back));
+}
