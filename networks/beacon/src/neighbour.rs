@@ -82,7 +82,7 @@ impl Neighbour {
             table_from: None,
             newcomers: Allowance::new(now, 256),
             checks: Allowance::new(now, 1_024),
-            losses: Allowance::new(now, 64),
+            losses: Allowance::new(now, 1_024),
             complaints: Allowance::new(now, 32),
         }
     }
@@ -97,9 +97,9 @@ impl Neighbour {
         self.checks.take(now, Duration::from_millis(4))
     }
 
-    /// Whether one more LOST is listened to: 64 at once, then 20 per second.
+    /// Whether one more LOST is listened to: 1,024 at once (a daemon closes all its nodes), then 200 per second.
     pub(crate) fn may_lose(&mut self, now: Instant) -> bool {
-        self.losses.take(now, Duration::from_millis(50))
+        self.losses.take(now, Duration::from_millis(5))
     }
 
     /// Whether to tell it once more that a frame of its had no way: 32 at once, then 20 per second.

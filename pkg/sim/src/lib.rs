@@ -1,7 +1,7 @@
 //! A world in one thread and virtual time.
 //!
 //! A [`World`] holds routers and the links between them. Links delay, lose, reorder and copy; they are cut and mended, and
-//! nodes die and start again. All chance comes from one seed, so whatever goes wrong goes wrong again. The [`suite`] is
+//! nodes die and start again. [`Daemons`] is the same for whole daemons. All chance comes from one seed, so whatever goes wrong goes wrong again. The [`suite`] is
 //! what every routing protocol must pass.
 //!
 //! ```
@@ -20,6 +20,7 @@
 //! # Ok::<(), byway_network::Unroutable>(())
 //! ```
 
+mod daemons;
 mod dice;
 mod flight;
 pub mod suite;
@@ -27,6 +28,7 @@ mod topology;
 mod wire;
 mod world;
 
+pub use daemons::{Daemons, Received};
 pub use dice::Dice;
 pub use flight::Flight;
 pub use topology::{Topology, parts};

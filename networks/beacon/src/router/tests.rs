@@ -238,7 +238,7 @@ fn complaints_of_a_neighbour_cost_only_its_own_ways() {
     hears(&mut router, now, 1, beacon(claim(5, 1, 1), 1)).0.expect("it is genuine");
     let lost = Lost { target: addr(5), seq: Seq::NOTHING_KNOWN };
     let frame = Frame::Lost { plane: Plane::Any, lost: vec![lost; frame::LOST_MAX] }.emit();
-    let results: Vec<_> = (0..200).map(|_| hears(&mut router, now, 2, frame.clone()).0).collect();
+    let results: Vec<_> = (0..1_100).map(|_| hears(&mut router, now, 2, frame.clone()).0).collect();
     assert_eq!(next(&router, 5), Some(hop(1)));
     assert!(results.contains(&Err(FrameError::Excess)), "complaints are not endless");
     hears(&mut router, now, 1, frame).0.expect("the neighbour in use may complain");
