@@ -6,6 +6,7 @@
 
 mod dial;
 mod events;
+mod peer;
 mod shared;
 mod upkeep;
 
@@ -14,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use byway_identity::{Addr, Entropy, SigningKey};
-use byway_network::{Class, Cost, Family, Hop, NetworkId};
+use byway_network::{Class, Cost, Hop, NetworkId};
 use byway_session::{FrameKind, SendError, SessionId};
 use zeroize::Zeroizing;
 
-use crate::config::{Accept, Config, Counters, Dropped, LinkStatus, PeerConfig, PeerState, PeerStatus};
-use crate::dialler::Dialler;
+use crate::config::{Accept, Config, Counters, Dropped, LinkStatus, PeerConfig, PeerStatus};
 use crate::link::Link;
 use crate::{DialId, Endpoint, Event, Place, Profile, Remote, Scheme, TransportId};
+use peer::{Peer, Slot};
 use shared::SharedEntropy;
 
 /// What the core wants done, or tells.
@@ -125,27 +126,6 @@ struct Lane {
     owners: HashMap<SessionId, Addr>,
     /// Frame lengths of places where a link is; elsewhere the transport's counts.
     lengths: HashMap<(TransportId, Remote), u16>,
-}
-
-/// One neighbour.
-struct Peer {
-    listed: bool,
-    endpoints: Vec<Endpoint>,
-    /// By lane.
-    slots: BTreeMap<usize, Slot>,
-    /// What the node was told.
-    up: BTreeMap<Family, (Class, Cost)>,
-    trouble: Option<String>,
-    /// Not to be linked before: it was of another network.
-    refused_until: Option<Instant>,
-    armed: Option<Instant>,
-}
-
-/// A peer on one lane.
-#[derive(Default)]
-struct Slot {
-    link: Option<Link>,
-    dialler: Dialler,
 }
 
 /// A dial that is under way.
@@ -445,58 +425,6 @@ impl Core {
             }
             peer.armed = due;
         }
-    }
-}
-
-impl Peer {
-    fn stranger() -> Self {
-        Self {
-            listed: false,
-            endpoints: Vec::new(),
-            slots: BTreeMap::new(),
-            up: BTreeMap::new(),
-            trouble: None,
-            refused_until: None,
-            armed: None,
-        }
-    }
-
-    fn links(&self) -> impl Iterator<Item = (usize, &Link)> {
-        self.slots.iter().filter_map(|(lane, slot)| slot.link.as_ref().map(|link| (*lane, link)))
-    }
-
-    /// The best link of a family that is up.
-    fn best(&self, family: Family) -> Option<(usize, &Link)> {
-        let of_family =
-            |link: &Link| link.is_up() && link.class.is_some_and(|class| class.family() == family);
-        self.links().filter(|(_, link)| of_family(link)).min_by_key(|(_, link)| link.meter.cost())
-    }
-
-    fn best_mut(&mut self, family: Family) -> Option<(usize, &mut Link)> {
-        let lane = self.best(family)?.0;
-        Some((lane, self.slots.get_mut(&lane)?.link.as_mut()?))
-    }
-
-    fn link_mut(&mut self, lane: usize) -> Option<&mut Link> {
-        self.slots.get_mut(&lane)?.link.as_mut()
-    }
-
-    fn state(&self) -> PeerState {
-        let busy = |slot: &Slot| {
-            slot.dialler.is_dialling() || slot.link.as_ref().is_some_and(|link| !link.is_greeted())
-        };
-        if self.links().any(|(_, link)| link.is_up()) {
-            PeerState::Up
-        } else if self.slots.values().any(busy) {
-            PeerState::Connecting
-        } else {
-            PeerState::Down
-        }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        let slots = self.slots.values();
-        slots.flat_map(|slot| [slot.link.as_ref().and_then(Link::due), slot.dialler.due()]).flatten().min()
     }
 }
 
