@@ -1,16 +1,18 @@
 //! The table of all sessions and handshakes of one local identity.
 //!
-//! Handshakes that this side began are in `dial`, those of others in `answer`, what happens within a session in `frames`.
-//! Here is who owns which receiver index, which of several sessions with one remote is in use, and what is due when.
+//! Handshakes that this side began are in `dial`, those of others in `answer`, what happens within a session in `frames`,
+//! which session of a remote is in use in `table`. Here is who owns which receiver index, and what is due when.
 
 mod answer;
 mod dial;
 mod frames;
+mod messages;
 mod records;
 mod roam;
 mod session;
 #[cfg(test)]
 mod sizes;
+mod table;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,18 +20,18 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use byway_identity::{Addr, Entropy};
-use byway_wire::Reader;
 use zeroize::Zeroizing;
 
 use self::answer::Waiting;
 use self::dial::Outgoing;
+use self::messages::{Route, Via};
 use self::records::Records;
-use self::session::{Made, Session};
+use self::session::Session;
 use crate::fragment::Fragments;
 use crate::guard::Guard;
 use crate::keys::LocalKeys;
-use crate::mask::{self, Secret, Sets};
-use crate::message::{self, FIRST_INDEX, Proof, Retry};
+use crate::mask::{Secret, Sets};
+use crate::message::FIRST_INDEX;
 use crate::replay::Memory;
 use crate::timers::Timers;
 use crate::transport::{self, kind};
@@ -39,10 +41,6 @@ use crate::{
 
 /// Most sessions; beyond, no new ones are accepted.
 const SESSIONS: usize = 16_384;
-/// Most sessions with one remote in one plane; the one longest out of use gives way.
-const PER_REMOTE: usize = 4;
-/// How many pending handshakes a masked datagram is tried against.
-const PENDING: usize = 16;
 /// Most link tokens of the local side.
 const TOKENS: usize = 16;
 
@@ -73,6 +71,7 @@ pub struct Endpoint<P: Place> {
     timers: Timers<Timer>,
     counters: Counters,
     number: u64,
+    most_sessions: usize,
     buffer: BytesMut,
 }
 
@@ -88,28 +87,6 @@ enum Owner {
 enum Timer {
     Session(SessionId),
     Outgoing(u64),
-}
-
-/// How a handshake message travels.
-#[derive(Clone)]
-struct Route<P> {
-    place: P,
-    /// Masked with this.
-    secret: Option<Secret>,
-    /// In frames of this session.
-    via: Option<SessionId>,
-}
-
-/// What a message came out of, and so which messages it may be.
-enum Via<P> {
-    /// A mask of ours: from an initiator.
-    Own(Route<P>),
-    /// The mask of a handshake that we began: from its responder.
-    Theirs,
-    /// Nothing, end to end.
-    Clear(Route<P>),
-    /// A session.
-    Session(Route<P>),
 }
 
 impl<P: Place> Endpoint<P> {
@@ -145,6 +122,7 @@ impl<P: Place> Endpoint<P> {
             timers: Timers::new(),
             counters: Counters::default(),
             number: 0,
+            most_sessions: SESSIONS,
             buffer: BytesMut::new(),
         }
     }
@@ -245,8 +223,8 @@ impl<P: Place> Endpoint<P> {
         if let Some(session) = self.in_use(session).and_then(|id| self.sessions.get_mut(&id))
             && session.plane == place.plane()
         {
+            session.roam.take_if(|roam| roam.place == place);
             session.place = place;
-            session.roam = None;
         }
     }
 
@@ -390,183 +368,6 @@ impl<P: Place> Endpoint<P> {
                 self.indices.insert(index, owner);
                 return index;
             }
-        }
-    }
-
-    /// The session that is used in place of `session`.
-    fn in_use(&self, session: SessionId) -> Option<SessionId> {
-        let known = self.sessions.get(&session)?;
-        if known.replaced { self.session(&known.remote, known.plane) } else { Some(session) }
-    }
-
-    /// Sends a handshake message, masked, in parts or in frames, as its route says.
-    fn say(&mut self, now: Instant, route: &Route<P>, message: &[u8], out: &mut Vec<Event<P>>) {
-        if let Some(via) = route.via {
-            if let Some((session, mut sealing)) = self.sealing(now, via, out) {
-                // A session that is used up carries nothing; the handshake's patience then ends it.
-                let _ = session.send(&mut sealing, kind::HANDSHAKE, message);
-            }
-            return;
-        }
-        let overhead = if route.secret.is_some() { mask::OVERHEAD } else { 0 };
-        let set = self.entropy.next_u32();
-        let Some(parts) = mask::cut(message, overhead, route.place.mtu(), set) else { return };
-        for part in parts {
-            let bytes =
-                route.secret.as_ref().map_or_else(|| Bytes::from(part.clone()), |secret| secret.mask(&part));
-            out.push(Event::Transmit { place: route.place.clone(), bytes });
-        }
-    }
-
-    /// Looks behind a mask: of one of our own secrets, or of a handshake that we began.
-    fn unmask(&self, place: P, bytes: &mut BytesMut) -> Option<Via<P>> {
-        for secret in &self.own_secrets {
-            if secret.unmask(bytes) {
-                return Some(Via::Own(Route { place, secret: Some(secret.clone()), via: None }));
-            }
-        }
-        let pending = || self.outgoing.values().filter_map(|attempt| Some((attempt, attempt.secret()?)));
-        let here = pending().filter(|(attempt, _)| attempt.place == place);
-        let elsewhere = pending().filter(|(attempt, _)| attempt.place != place);
-        for (_, secret) in here.chain(elsewhere).take(PENDING) {
-            if secret.unmask(bytes) {
-                return Some(Via::Theirs);
-            }
-        }
-        None
-    }
-
-    fn handle_message(&mut self, now: Instant, from: P, via: &Via<P>, bytes: &[u8], out: &mut Vec<Event<P>>) {
-        let mut reader = Reader::new(bytes);
-        let Ok(number) = reader.u32_le() else {
-            self.counters.malformed += 1;
-            return;
-        };
-        // A mask tells on which side its maker stands; without one, what follows must tell.
-        let (asks, tells) = match via {
-            Via::Own(route) => (Some(route), false),
-            Via::Theirs => (None, true),
-            Via::Clear(route) | Via::Session(route) => (Some(route), true),
-        };
-        match (number, asks) {
-            (message::PART, _) => {
-                if let Some(whole) = self.sets.add(now, from.clone(), reader.rest())
-                    && whole.first_chunk() != Some(&message::PART.to_le_bytes())
-                {
-                    self.handle_message(now, from, via, &whole, out);
-                }
-            }
-            (message::KEY_ASK, Some(route)) => self.hear_ask(now, route, reader, bytes.len(), out),
-            (message::M1, Some(route)) => self.hear_m1(now, route.clone(), bytes, None, out),
-            (message::M1_AGAIN, Some(route)) => match Proof::read(&mut reader) {
-                Ok(proof) if reader.clone().u32_le() == Ok(message::M1) => {
-                    self.hear_m1(now, route.clone(), reader.rest(), Some(&proof), out);
-                }
-                _ => self.counters.malformed += 1,
-            },
-            (message::M3, Some(_)) if self.usage == Use::Link => match reader.u32_le() {
-                Ok(index) => self.hear_m3(now, index, reader.rest(), out),
-                Err(_) => self.counters.malformed += 1,
-            },
-            (message::KEY_TELL, _) if tells => self.hear_key(now, reader, out),
-            (message::M2, _) if tells => match reader.u32_le() {
-                Ok(index) => self.hear_m2(now, index, reader.rest(), out),
-                Err(_) => self.counters.malformed += 1,
-            },
-            (message::RETRY, _) if tells => match Retry::read(reader) {
-                Ok(retry) => self.hear_retry(now, retry, out),
-                Err(_) => self.counters.malformed += 1,
-            },
-            _ => self.counters.unknown += 1,
-        }
-    }
-
-    /// Puts a session in the table.
-    ///
-    /// It is used at once, but for one case: an initiator that has an older session uses that until it has heard the
-    /// responder in the new one. So no payload is lost with a lost m3.
-    fn install(&mut self, now: Instant, made: Made<P>, out: &mut Vec<Event<P>>) -> SessionId {
-        let id = SessionId(self.next_number());
-        self.indices.insert(made.index, Owner::Session(id));
-        let mut session = Session::new(now, id, made);
-        let peers = self.remotes.entry((session.remote, session.plane)).or_default();
-        session.replaced = true;
-        session.pending = true;
-        let waits = session.initiator && !peers.is_empty();
-        peers.push(id);
-        self.sessions.insert(id, session);
-        if !waits {
-            self.promote(now, id, out);
-        }
-        id
-    }
-
-    /// Tells that a session is up, and decides which one of its remote is in use from now on.
-    fn promote(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.pending) else { return };
-        session.pending = false;
-        self.counters.established += 1;
-        let (remote, initiator, started) = (session.remote, session.initiator, session.started);
-        let key = (remote, session.plane);
-        out.push(Event::Up { session: id, remote, place: session.place.clone(), initiator });
-        let Some(peers) = self.remotes.get_mut(&key) else { return };
-        let before =
-            peers.first().filter(|first| **first != id).and_then(|first| self.sessions.get_mut(first));
-        // Of two that were made at once, both sides use the one that the lower address began.
-        let stays = before.as_ref().is_some_and(|before| {
-            let at_once = before.initiator != initiator && started <= before.since;
-            at_once && before.initiator == (self.addr < remote)
-        });
-        if !stays {
-            if let Some(before) = before {
-                before.replaced = true;
-                before.roam = None;
-            }
-            peers.retain(|other| *other != id);
-            peers.insert(0, id);
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.replaced = false;
-            }
-        }
-        if peers.len() > PER_REMOTE
-            && let Some(surplus) = peers.iter().skip(1).rev().find(|other| **other != id).copied()
-        {
-            self.end(now, surplus, CloseReason::Local, out);
-        }
-        let all = self.remotes.get(&key).cloned().unwrap_or_default();
-        for other in all {
-            self.schedule_session(now, other);
-        }
-    }
-
-    /// Takes a session out of the table; tells if it was the last one.
-    fn end(&mut self, now: Instant, id: SessionId, why: CloseReason, out: &mut Vec<Event<P>>) {
-        let Some(session) = self.sessions.remove(&id) else { return };
-        self.indices.remove(&session.index);
-        let key = (session.remote, session.plane);
-        let Some(peers) = self.remotes.get_mut(&key) else { return };
-        peers.retain(|other| *other != id);
-        match peers.first().copied() {
-            Some(first) => {
-                if let Some(next) = self.sessions.get_mut(&first) {
-                    next.replaced = false;
-                }
-                self.promote(now, first, out);
-            }
-            None => {
-                self.remotes.remove(&key);
-                out.push(Event::Down { session: id, remote: session.remote, plane: session.plane, why });
-            }
-        }
-    }
-
-    /// Starts a handshake inside `id`, to replace it.
-    fn rekey(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.rekey_at = now + dial::REKEY_AGAIN;
-        let (remote, place) = (session.remote, session.place.clone());
-        if !self.outgoing.values().any(|attempt| attempt.route.via == Some(id)) {
-            self.begin(now, remote, Route { place, secret: None, via: Some(id) }, None, Bytes::new(), out);
         }
     }
 }

@@ -236,11 +236,11 @@ impl Set {
                 return Err(Unfit);
             }
             self.place(index * piece, bytes)?;
-            if let Some(tail) = self.tail.take() {
-                if tail.len() > piece || self.place((self.count - 1) * piece, &tail).is_err() {
-                    self.have[self.count - 1] = false;
-                    self.missing += 1;
-                }
+            if let Some(tail) = self.tail.take()
+                && (tail.len() > piece || self.place((self.count - 1) * piece, &tail).is_err())
+            {
+                self.have[self.count - 1] = false;
+                self.missing += 1;
             }
         }
         self.have[index] = true;
@@ -261,5 +261,92 @@ impl Set {
         }
         self.bytes[at..end].copy_from_slice(bytes);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const REMOTE: Addr = Addr::from_bytes([1; 32]);
+
+    fn pieces(id: u32, payload: &[u8], length: usize) -> Vec<Vec<u8>> {
+        let count = payload.len().div_ceil(length) as u16;
+        (0..)
+            .zip(payload.chunks(length))
+            .map(|(index, bytes)| [&head(id, index, count)[..], bytes].concat())
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_in_any_order_and_more_than_once_make_the_whole_once(
+            payload in prop::collection::vec(any::<u8>(), 2..5000),
+            length in 1usize..1000,
+            order in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+        ) {
+            prop_assume!(payload.len() > length);
+            let now = Instant::now();
+            let mut fragments = Fragments::default();
+            let pieces = pieces(9, &payload, length);
+            let mut wholes = Vec::new();
+            // Some of them in a random order, then all of them.
+            let some = order.iter().map(|index| index.get(&pieces)).chain(&pieces);
+            for piece in some {
+                if wholes.is_empty() {
+                    wholes.extend(fragments.add(now, SessionId(1), REMOTE, 1, piece).expect("it fits"));
+                }
+            }
+            prop_assert_eq!(wholes, [(1, Bytes::from(payload))]);
+            prop_assert_eq!(fragments.cost(), (0, 0));
+        }
+
+        #[test]
+        fn nonsense_stays_within_the_caps(
+            inputs in prop::collection::vec((0u32..4, 0u16..70, 0u16..70, 0usize..3000, 0u8..2), 0..300)
+        ) {
+            let mut now = Instant::now();
+            let mut fragments = Fragments::default();
+            for (id, index, count, length, kind) in inputs {
+                let piece = [&head(id, index, count)[..], &vec![7; length]].concat();
+                if let Ok(Some((_, whole))) = fragments.add(now, SessionId(1), REMOTE, kind, &piece) {
+                    prop_assert!(whole.len() <= LONGEST);
+                }
+                let (sets, cost) = fragments.cost();
+                prop_assert!(sets <= PER_REMOTE && cost <= BYTES_PER_REMOTE);
+                now += Duration::from_millis(10);
+            }
+            fragments.expire(now + LIFE);
+            prop_assert_eq!(fragments.cost(), (0, 0));
+            prop_assert_eq!(fragments.due(), None);
+        }
+    }
+
+    #[test]
+    fn all_remotes_together_hold_sixteen_mebibytes() {
+        let now = Instant::now();
+        let mut fragments = Fragments::default();
+        for remote in 0..200u8 {
+            for id in 0..64 {
+                let piece = [&head(id, 0, 2)[..], &[7; 4000]].concat();
+                let (session, addr) = (SessionId(remote.into()), Addr::from_bytes([remote; 32]));
+                assert_eq!(fragments.add(now, session, addr, 1, &piece), Ok(None));
+                assert!(fragments.cost().1 <= BYTES);
+            }
+        }
+        assert!(fragments.cost().1 > BYTES - 64 * 1024);
+    }
+
+    #[test]
+    fn a_whole_is_never_longer_than_the_longest_payload() {
+        let now = Instant::now();
+        let mut fragments = Fragments::default();
+        let piece = |index, length: usize| [&head(1, index, 3)[..], &vec![7; length]].concat();
+        assert_eq!(fragments.add(now, SessionId(1), REMOTE, 1, &piece(2, 30_000)), Ok(None));
+        assert_eq!(fragments.add(now, SessionId(1), REMOTE, 1, &piece(0, 30_000)), Ok(None));
+        let whole = fragments.add(now, SessionId(1), REMOTE, 1, &piece(1, 30_000));
+        assert!(!matches!(whole, Ok(Some(_))), "90,000 bytes");
     }
 }

@@ -132,6 +132,19 @@ impl LocalKeys {
     }
 }
 
+#[cfg(test)]
+impl LocalKeys {
+    /// Gives each the other's secret ML-KEM key; all that is public stays.
+    pub(crate) fn swap_kem(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.current.kem, &mut other.current.kem);
+    }
+
+    /// Gives each the other's secret X25519 key.
+    pub(crate) fn swap_x25519(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.current.x25519, &mut other.current.x25519);
+    }
+}
+
 impl StaticKeys {
     #[expect(clippy::too_many_arguments, reason = "each is one field of the record")]
     fn generate(

@@ -29,6 +29,8 @@ pub(crate) const PART_HEAD: usize = 10;
 /// Most parts of a message.
 pub(crate) const PARTS: usize = 4;
 
+/// Longest piece: no message has more than two of them.
+const LONGEST_PART: usize = 4096;
 const SETS: usize = 64;
 const LIFE: Duration = Duration::from_secs(2);
 
@@ -131,7 +133,7 @@ impl<P: PartialEq> Sets<P> {
         let number = reader.u32_le().ok()?;
         let (index, count) = (usize::from(reader.u8().ok()?), usize::from(reader.u8().ok()?));
         let bytes = reader.rest();
-        if !(2..=PARTS).contains(&count) || index >= count || bytes.is_empty() {
+        if !(2..=PARTS).contains(&count) || index >= count || !(1..=LONGEST_PART).contains(&bytes.len()) {
             return None;
         }
         let known = self.sets.iter().position(|set| set.number == number && set.from == from);

@@ -57,3 +57,24 @@ impl Memory {
         self.seen.iter().map(|(_, hashes)| hashes.len()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_is_capped_and_forgets_with_the_keys() {
+        let mut memory = Memory::default();
+        for number in 0..MOST {
+            assert!(memory.insert(1 + number as u64 % 2, hash(&number.to_le_bytes())));
+        }
+        assert!(!memory.insert(1, hash(b"one more")));
+        assert!(memory.contains(&hash(&7usize.to_le_bytes())));
+        memory.keep(|version| version == 2);
+        assert_eq!(memory.len(), MOST / 2);
+        assert!(
+            memory.contains(&hash(&7usize.to_le_bytes())) && !memory.contains(&hash(&8usize.to_le_bytes()))
+        );
+        assert!(memory.insert(2, hash(b"one more")));
+    }
+}

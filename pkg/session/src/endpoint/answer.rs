@@ -32,7 +32,6 @@ pub(super) struct Incoming<P> {
     peer_index: u32,
     version: u64,
     m2: Bytes,
-    /// A link's index once m3 is accepted; then nothing is left to be done.
     state: State,
     started: Instant,
     /// Its m1 brought an early payload, and must not do so again.
@@ -48,6 +47,17 @@ enum State {
 struct Ready {
     remote: Addr,
     keys: Keys,
+}
+
+/// What comes of an m1 that opened.
+struct Answered {
+    /// The body of m2.
+    m2: Vec<u8>,
+    /// Version of the record whose key opened it.
+    version: u64,
+    state: State,
+    /// From whom, and the payload.
+    early: Option<(Addr, Bytes)>,
 }
 
 /// All unfinished handshakes, oldest first.
@@ -171,7 +181,7 @@ impl<P: Place> Endpoint<P> {
                 }
             }
         }
-        if self.sessions.len() >= super::SESSIONS {
+        if self.sessions.len() >= self.most_sessions {
             self.counters.overload += 1;
             return;
         }
@@ -184,12 +194,16 @@ impl<P: Place> Endpoint<P> {
         let index = self.new_index(Owner::Waiting(id));
         let made = match self.usage {
             Use::Link => self.answer_link(&head, body, index),
-            Use::EndToEnd => self.answer_end_to_end(now, &head, body, index, &mut route, hash, out),
+            Use::EndToEnd => self.answer_end_to_end(now, &head, body, index, &mut route, hash),
         };
         match made {
-            Ok((m2, version, state, had_early)) => {
+            Ok(Answered { m2, version, state, early }) => {
                 let m2 = Bytes::from(message::answer(message::M2, head.index, &m2));
                 self.say(now, &route, &m2, out);
+                let had_early = early.is_some();
+                if let Some((remote, payload)) = early {
+                    out.push(Event::Early { remote, place: route.place.clone(), payload });
+                }
                 self.make_room(now);
                 let incoming = Incoming {
                     route,
@@ -223,7 +237,8 @@ impl<P: Place> Endpoint<P> {
             self.group_key.as_deref(),
             &mut self.entropy,
         )?;
-        Ok((m2, keys.record.content.version, State::Link(Box::new(side)), false))
+        let version = keys.record.content.version;
+        Ok(Answered { m2, version, state: State::Link(Box::new(side)), early: None })
     }
 
     fn answer_end_to_end(
@@ -234,7 +249,6 @@ impl<P: Place> Endpoint<P> {
         index: u32,
         route: &mut Route<P>,
         hash: M1Hash,
-        out: &mut Vec<Event<P>>,
     ) -> Result<Answered, HandshakeError> {
         let keys = self.keys.by_version(head.version).ok_or(HandshakeError::Key)?;
         let (version, group_key) = (keys.record.content.version, self.group_key.clone());
@@ -259,11 +273,8 @@ impl<P: Place> Endpoint<P> {
         let remembered = self.replays.insert(version, hash);
         let dropped = !early.is_empty() && !remembered;
         let (m2, keys) = opened.answer(index, dropped, group_key, &mut self.entropy)?;
-        let had_early = !early.is_empty() && remembered;
-        if had_early {
-            out.push(Event::Early { remote, place: route.place.clone(), payload: early });
-        }
-        Ok((m2, version, State::EndToEnd(Box::new(Ready { remote, keys })), had_early))
+        let early = (!early.is_empty() && remembered).then_some((remote, early));
+        Ok(Answered { m2, version, state: State::EndToEnd(Box::new(Ready { remote, keys })), early })
     }
 
     /// Whether the initiator's record may be believed: in time, newest, of our network, and inside a session of its owner.
@@ -338,6 +349,7 @@ impl<P: Place> Endpoint<P> {
             keys,
             started: incoming.started,
             rtt: now.saturating_duration_since(incoming.started),
+            asked: false,
         };
         let session = self.install(now, made, out);
         self.confirm(now, session, out);
@@ -378,6 +390,7 @@ impl<P: Place> Endpoint<P> {
             keys: ready.keys,
             started: incoming.started,
             rtt: now.saturating_duration_since(incoming.started),
+            asked: false,
         };
         let session = self.install(now, made, out);
         self.schedule_session(now, session);
@@ -410,6 +423,3 @@ impl<P: Place> Endpoint<P> {
         }
     }
 }
-
-/// m2's body, the version of the key that opened m1, what waits, and whether an early payload was told.
-type Answered = (Vec<u8>, u64, State, bool);

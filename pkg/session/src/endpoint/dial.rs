@@ -398,6 +398,7 @@ impl<P: Place> Endpoint<P> {
             keys: finished.keys,
             started: attempt.started,
             rtt,
+            asked: attempt.route.via.is_none(),
         };
         let m3 = finished.m3.map(Bytes::from);
         if let Some(m3) = &m3 {
@@ -449,6 +450,7 @@ impl<P: Place> Endpoint<P> {
 
     /// Counts a handshake message that was refused.
     pub(super) fn count(&mut self, error: HandshakeError) {
+        tracing::debug!(%error, "refused a handshake message");
         match error {
             HandshakeError::Malformed(_) => self.counters.malformed += 1,
             _ => self.counters.forged += 1,

@@ -221,6 +221,11 @@ impl<P: Place> Endpoint<P> {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.wipe(now);
         let unheard = session.flight.as_ref().is_some_and(|flight| now >= flight.until);
+        if unheard && session.pending && session.asked {
+            // Nobody was told that it was up, so nobody needs to hear that it is down.
+            let (remote, place) = (session.remote, session.place.clone());
+            out.push(Event::Failed { remote, place, why: CloseReason::Timeout });
+        }
         if session.is_over(now) || unheard {
             return self.end(now, id, CloseReason::Timeout, out);
         }

@@ -50,6 +50,8 @@ pub(super) struct Session<P> {
     pub(super) replaced: bool,
     /// Not told of yet: this side began it, and has an older one to use until the remote shows that it has it too.
     pub(super) pending: bool,
+    /// Its handshake was asked for, and did not begin by itself inside an older session.
+    pub(super) asked: bool,
     /// What the initiator says again until a frame comes.
     pub(super) flight: Option<Box<Flight<P>>>,
     pub(super) rekey_at: Instant,
@@ -80,6 +82,7 @@ pub(super) struct Made<P> {
     pub(super) keys: Keys,
     pub(super) started: Instant,
     pub(super) rtt: Duration,
+    pub(super) asked: bool,
 }
 
 /// What sealing needs of the endpoint.
@@ -96,7 +99,7 @@ pub(super) struct Spent;
 
 impl<P: Place> Session<P> {
     pub(super) fn new(now: Instant, id: SessionId, made: Made<P>) -> Self {
-        let Made { remote, place, initiator, index, peer_index, keys, started, rtt } = made;
+        let Made { remote, place, initiator, index, peer_index, keys, started, rtt, asked } = made;
         let patience = if initiator { Duration::ZERO } else { REKEY_PATIENCE };
         Self {
             id,
@@ -116,6 +119,7 @@ impl<P: Place> Session<P> {
             heard: now,
             replaced: false,
             pending: false,
+            asked,
             flight: None,
             rekey_at: now + REKEY + patience,
             roam: None,

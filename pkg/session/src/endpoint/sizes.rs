@@ -22,6 +22,10 @@ impl<P: Place> Endpoint<P> {
     /// What a session takes in the table; keys and windows come to it.
     pub(crate) const SESSION_SIZE: usize = size_of::<Session<P>>();
 
+    pub(crate) fn limit_sessions(&mut self, most: usize) {
+        self.most_sessions = most;
+    }
+
     pub(crate) fn own_record(&self) -> crate::record::Record {
         self.keys.current().record.clone()
     }

@@ -310,5 +310,6 @@ fn a_frame_in_another_plane_is_neither_opened_nor_answered() {
 
 #[test]
 fn a_session_takes_less_than_two_kibibytes() {
-    assert!(crate::Endpoint::<super::world::Spot>::SESSION_SIZE < 1400);
+    // Two expanded keys and a window of 128 bytes are behind pointers or in it; nothing else is while it is idle.
+    const { assert!(crate::Endpoint::<super::world::Spot>::SESSION_SIZE + 128 < 2048) };
 }

@@ -227,3 +227,37 @@ fn a_forged_record_is_refused() {
         assert_eq!(world.nodes[0].sizes().records, 0, "{usage:?}");
     }
 }
+
+#[test]
+fn x25519_alone_or_ml_kem_alone_opens_nothing() {
+    use crate::handshake::{Head, end_to_end};
+    use crate::keys::LocalKeys;
+    use crate::noise::Pattern;
+    let mut entropy = byway_identity::SeededEntropy::new(4);
+    let now = std::time::Instant::now();
+    let mut party = |seed| {
+        let key = super::world::config(Use::EndToEnd, seed).key;
+        LocalKeys::new(now, super::world::UNIX, 1, key, None, &mut entropy)
+    };
+    let (caller, mut target, mut thief) = (party(1), party(2), party(3));
+    let record = target.current().record.clone();
+    let version = record.content.version as u8;
+    let head = Head { pattern: Pattern::EndToEnd, plane: 0, version, index: 300 };
+    let local = caller.current();
+    let own = end_to_end::Own { local: &local.x25519, record: &local.short, ciphers: 2, early: b"secret" };
+    let mut entropy = byway_identity::SeededEntropy::new(5);
+    let (_, m1) = end_to_end::Initiator::start(&head, &record, &own, None, &mut entropy).expect("good keys");
+    let mut opens = |keys: &LocalKeys| {
+        end_to_end::Responder::open(&head, &record.addr, &m1, keys.current(), true, None, &mut entropy)
+            .is_ok()
+    };
+    assert!(opens(&target) && !opens(&thief));
+    // A thief who knows all but the ML-KEM secret; then all but the X25519 secret.
+    target.swap_kem(&mut thief);
+    assert!(!opens(&target), "X25519 alone");
+    target.swap_kem(&mut thief);
+    target.swap_x25519(&mut thief);
+    assert!(!opens(&target), "ML-KEM alone");
+    target.swap_x25519(&mut thief);
+    assert!(opens(&target));
+}

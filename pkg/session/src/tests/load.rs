@@ -25,7 +25,11 @@ struct Flood {
 
 impl Flood {
     fn new(world: &World, record: Record) -> Self {
-        let mut entropy = SeededEntropy::new(77);
+        Self::of(world, record, 77)
+    }
+
+    fn of(world: &World, record: Record, seed: u64) -> Self {
+        let mut entropy = SeededEntropy::new(10_000 + seed);
         let key = SigningKey::generate(&mut entropy);
         let keys = crate::keys::LocalKeys::new(world.now, super::world::UNIX, 1, key, None, &mut entropy);
         let local = keys.current().x25519.clone();
@@ -292,6 +296,40 @@ fn fragments_of_one_remote_fill_no_more_than_their_share() {
     assert_eq!(world.received(1), [pattern(2000, 9)], "the other remote is not disturbed");
     world.run_for(Duration::from_secs(11));
     assert_eq!((world.nodes[1].sizes().fragments, world.nodes[1].sizes().fragment_bytes), (0, 0));
+}
+
+#[test]
+fn sessions_have_a_cap_and_those_that_are_up_stay() {
+    let mut world = World::pair(Use::Link, 1);
+    world.link_up();
+    world.nodes[1].limit_sessions(3);
+    for seed in 3..8 {
+        let node = world.add(config(Use::Link, seed));
+        world.connect(node, 1);
+        world.run_for(Duration::from_secs(12));
+    }
+    assert_eq!(world.nodes[1].sizes().sessions, 3);
+    assert!(world.is_up(0, 1));
+    let failed = (2..7).filter(|node| matches!(world.events[*node][..], [Event::Failed { .. }])).count();
+    assert_eq!(failed, 3);
+}
+
+#[test]
+fn records_of_a_thousand_strangers_give_way_to_newer_ones() {
+    let mut world = World::pair(Use::EndToEnd, 1);
+    let record = world.nodes[1].own_record();
+    for seed in 0..1_100 {
+        let mut flood = Flood::of(&world, record.clone(), seed);
+        let m1 = flood.genuine();
+        for part in crate::mask::cut(&m1, 0, world.mtu, seed as u32).expect("it fits") {
+            world.inject(1, 500, &part);
+        }
+        world.tape.clear();
+        world.run_for(Duration::from_millis(300));
+    }
+    assert_eq!(world.nodes[1].sizes().records, 1024);
+    assert_eq!(world.nodes[1].counters().overload, 0);
+    is_capped(&world.nodes[1]);
 }
 
 #[test]

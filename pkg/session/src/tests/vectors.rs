@@ -160,8 +160,8 @@ fn psk() -> Value {
     assert_eq!(*secret.decapsulate(&sealed.ciphertext), *sealed.secret);
     let hash = kem::public_hash(&public);
     json!({
-        "kind": "psk", "mlkem_secret": hex::encode(*sealed.secret), "ciphertext": hex::encode(&*sealed.ciphertext),
-        "mlkem_public_key": hex::encode(&*public), "group_key": hex::encode([7; 32]),
+        "kind": "psk", "mlkem_secret": hex::encode(*sealed.secret), "ciphertext": hex::encode(*sealed.ciphertext),
+        "mlkem_public_key": hex::encode(*public), "group_key": hex::encode([7; 32]),
         "psk": hex::encode(*kem::psk(&sealed.secret, &sealed.ciphertext, &hash, Some(&[7; 32]))),
         "psk_open_network": hex::encode(*kem::psk(&sealed.secret, &sealed.ciphertext, &hash, None)),
     })
@@ -334,7 +334,7 @@ fn the_stored_records_open_or_are_refused_as_the_vectors_say() {
                 assert_eq!(whole.emit(Form::Short), short, "the short form follows from the whole one");
             }
             Some("bad_record") => {
-                assert!(Record::open(&bytes(vector, "record")).is_err(), "{}", vector["why"])
+                assert!(Record::open(&bytes(vector, "record")).is_err(), "{}", vector["why"]);
             }
             _ => {}
         }

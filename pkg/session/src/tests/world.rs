@@ -207,7 +207,7 @@ impl World {
             }
             (_, Some((due, node))) if due <= until => {
                 self.now = self.now.max(due);
-                self.act(node, |node, now, out| node.heartbeat(now, out));
+                self.act(node, Endpoint::heartbeat);
                 true
             }
             _ => {
