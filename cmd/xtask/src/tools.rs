@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::command;
 
@@ -17,6 +17,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
 }
 
 const TOOLS: &[Tool] = &[
+    tool("cc", "gcc"),
     tool("ip", "iproute2"),
     tool("ping", "iputils-ping"),
     tool("iperf3", "iperf3"),
@@ -58,7 +59,22 @@ pub(crate) fn ensure() -> Result<usize> {
             bail!("still missing after the installation: {}", names.join(" "));
         }
     }
-    Ok(TOOLS.len())
+    ensure_components()?;
+    Ok(TOOLS.len() + COMPONENTS.len())
+}
+
+/// Parts of the toolchain that a minimal installation leaves out.
+const COMPONENTS: &[(&str, &str)] = &[("fmt", "rustfmt"), ("clippy", "clippy")];
+
+fn ensure_components() -> Result<()> {
+    for (subcommand, component) in COMPONENTS {
+        if command::output(&mut command::cargo([subcommand, "--version"])).is_err() {
+            command::run(command::program("rustup").args(["component", "add", component])).with_context(
+                || format!("missing: {component}; install with: rustup component add {component}"),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Sees to it that cargo-deny is there.
