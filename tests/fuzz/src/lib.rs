@@ -49,5 +49,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session_end_strangers", session::session_end_strangers),
     ("session_link_pair", session::session_link_pair),
     ("session_link_strangers", session::session_link_strangers),
+    ("session_record", session::session_record),
     ("wire_reader", wire::wire_reader),
 ];

@@ -44,6 +44,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "portal_core" => portal_plays(),
         "session_link_strangers" => session::recorded(true),
         "session_end_strangers" => session::recorded(false),
+        "session_record" => vec![session::record().to_vec()],
         "session_link_pair" | "session_end_pair" => pair_plays(),
         "link_events" => link_event_plays(),
         "link_peer" => link_peer_plays(),

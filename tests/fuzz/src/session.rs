@@ -104,6 +104,51 @@ fn strangers(usage: Use, data: &[u8]) {
     assert!(sent <= 3 * received, "{received} bytes brought forth {sent}");
 }
 
+/// An answer to the question for a key record: only the record that its owner signed leads to a handshake.
+pub fn session_record(data: &[u8]) {
+    let (mut asking, ask) = asking();
+    let told = [&KEY_TELL.to_le_bytes()[..], &ask[4..12], data].concat();
+    let mut out = Vec::new();
+    asking.0.handle(asking.1, PLACE, BytesMut::from(&told[..]), &mut out);
+    let goes_on = out.iter().any(|event| matches!(event, Event::Transmit { .. }));
+    assert_eq!(goes_on, data == record(), "only the record that was signed is taken");
+    assert!(out.iter().all(|event| matches!(event, Event::Transmit { .. })));
+}
+
+const KEY_TELL: u32 = 2;
+const PLACE: Spot = Spot { number: 0, link: false };
+
+/// Somebody who wants a session with end 0, and what they ask first.
+fn asking() -> ((Endpoint<Spot>, Instant), Bytes) {
+    let now = Instant::now();
+    let mut asking = endpoint(now, Use::EndToEnd, 1, 1);
+    let mut out = Vec::new();
+    asking.connect(now, Connect { remote: addr(0), place: PLACE, token: None, digest: None }, &mut out);
+    let ask = out.into_iter().find_map(|event| match event {
+        Event::Transmit { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    ((asking, now), ask.expect("a handshake starts with a question for the record"))
+}
+
+/// The record of end 0, as it answers.
+pub(crate) fn record() -> &'static [u8] {
+    static RECORD: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    RECORD.get_or_init(|| {
+        let ((_, now), ask) = asking();
+        let mut out = Vec::new();
+        endpoint(now, Use::EndToEnd, 0, 0).handle(now, PLACE, BytesMut::from(&ask[..]), &mut out);
+        // It comes in parts, each with ten bytes in front.
+        let parts = out.iter().filter_map(|event| match event {
+            Event::Transmit { bytes, .. } => Some(&bytes[10..]),
+            _ => None,
+        });
+        let answer: Vec<u8> = parts.flatten().copied().collect();
+        assert_eq!(answer[..12], [&KEY_TELL.to_le_bytes()[..], &ask[4..12]].concat());
+        answer[12..].to_vec()
+    })
+}
+
 /// A pair of link endpoints, and a wire that loses, repeats, reorders, reflects and changes.
 pub fn session_link_pair(data: &[u8]) {
     Pair::new(Use::Link).run(&mut Input::new(data));

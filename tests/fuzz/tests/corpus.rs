@@ -46,6 +46,7 @@ targets! {
     session_end_strangers: 1_000,
     session_link_pair: 300,
     session_link_strangers: 1_000,
+    session_record: 500,
     wire_reader: 5_000,
 }
 
