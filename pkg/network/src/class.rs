@@ -44,8 +44,7 @@ pub enum Plane {
 
 impl Family {
     /// Every family, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Loopback, Self::Ethernet, Self::Ip, Self::Tor, Self::I2p, Self::Mesh];
+    pub const ALL: [Self; 6] = [Self::Loopback, Self::Ethernet, Self::Ip, Self::Tor, Self::I2p, Self::Mesh];
 
     /// The name that people see.
     pub const fn name(self) -> &'static str {

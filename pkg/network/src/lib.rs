@@ -126,6 +126,8 @@ pub struct Route {
 /// outcome, and on that rest the simulator, the fuzzer and every bug report.
 pub trait Network: Send {
     /// `hop`, an authenticated peer over one family of links, can be reached from now on.
+    ///
+    /// May come for a hop that is up: then the peer has started anew, and has forgotten whatever it knew.
     fn peer_up(&mut self, now: Instant, hop: Hop, class: Class, cost: Cost, out: &mut Outbox);
 
     /// The best link to `hop` has another class or cost now.
@@ -159,7 +161,7 @@ pub trait Network: Send {
     /// at once, late or never, and more than once; the caller repeats and gives up as it sees fit.
     fn find(&mut self, now: Instant, prefix: Prefix, by: &Constraint, out: &mut Outbox);
 
-    /// Starts a walk to some node that is willing to be found.
+    /// Starts a walk to some node that is willing to be found; the answer's prefix has no bits.
     fn sample(&mut self, now: Instant, by: &Constraint, out: &mut Outbox);
 
     /// The local node's key record has another digest now.

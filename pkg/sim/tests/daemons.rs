@@ -125,7 +125,8 @@ fn dead_peers_cost_the_others_nothing() {
 
 #[test]
 fn a_link_that_is_mended_carries_within_two_seconds() {
-    for away in [1, 5, 60, 600] {
+    // After five minutes in vain a peer is dialled less often (spec/30-link.md).
+    for (away, most) in [(1, 2), (5, 2), (60, 2), (250, 2), (900, 20)] {
         let mut world = chain(5, 3);
         let (from, to) = (world.main(0), world.main(2));
         stream(&mut world, from, to, Duration::from_secs(1));
@@ -136,7 +137,7 @@ fn a_link_that_is_mended_carries_within_two_seconds() {
         world.set_wire(0, 1, true);
         for (from, to) in [(from, to), (to, from)] {
             let took = time_until_through(&mut world, from, to);
-            assert!(took < Duration::from_secs(2), "cut for {away} s, back after {took:?}");
+            assert!(took < Duration::from_secs(most), "cut for {away} s, back after {took:?}");
         }
         let (arrived, sent) = stream(&mut world, from, to, Duration::from_secs(60));
         assert_eq!(arrived.len() as u32, sent, "cut for {away} s: it did not last");
