@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
 
 /// The targets that the harness has: its source files.
 fn targets() -> Result<Vec<String>> {
-    let folder = command::root().join(FOLDER).join("fuzz_targets");
+    let folder = command::root().join(FOLDER).join("targets");
     let mut targets = Vec::new();
     for entry in std::fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))? {
         let path = entry?.path();
