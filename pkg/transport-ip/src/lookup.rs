@@ -57,3 +57,36 @@ impl<T: Send + 'static> Lookups<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn, ready};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn dials_are_bounded_and_each_that_was_taken_is_answered() {
+        let mut lookups: Lookups<u64> = Lookups::new();
+        for number in 0..UNDER_WAY_MAX as u64 {
+            lookups.start(DialId(number), LONG, DialError::Name, ready(Ok(number))).unwrap();
+        }
+        let refused = lookups.start(DialId(99), LONG, DialError::Name, ready(Ok(99)));
+        assert_eq!(refused, Err(DialError::Name));
+        let mut answers = Vec::new();
+        for _ in 0..UNDER_WAY_MAX {
+            answers.push(poll_fn(|cx| lookups.poll(cx)).await);
+        }
+        answers.sort_by_key(|(id, _)| *id);
+        assert!(answers.into_iter().eq((0..64).map(|number| (DialId(number), Ok(number)))));
+        assert_eq!(lookups.start(DialId(1), LONG, DialError::Name, ready(Ok(1))), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_answered_all_the_same() {
+        let mut lookups: Lookups<()> = Lookups::new();
+        lookups.start(DialId(1), Duration::ZERO, DialError::Unreachable, pending()).unwrap();
+        assert_eq!(poll_fn(|cx| lookups.poll(cx)).await, (DialId(1), Err(DialError::Unreachable)));
+    }
+}

@@ -295,13 +295,9 @@ impl Udp {
         let before = batch.len();
         for (buffer, meta) in self.buffers.iter().zip(&metas).take(trains) {
             let place = self.place(meta.addr);
-            let mut train = BytesMut::from(&buffer[..meta.len.min(buffer.len())]);
-            let stride = meta.stride.max(1);
-            while train.len() > stride {
-                batch.push(Event::Frame { place, frame: train.split_to(stride) });
-            }
-            if !train.is_empty() {
-                batch.push(Event::Frame { place, frame: train });
+            // Each frame gets memory of its own: one that is kept must not keep the whole train.
+            for frame in buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1)) {
+                batch.push(Event::Frame { place, frame: BytesMut::from(frame) });
             }
         }
         let count = batch.len() - before;

@@ -156,9 +156,9 @@ impl Connection {
                 if self.incoming.len() < whole {
                     break;
                 }
-                let mut frame = self.incoming.split_to(whole);
-                frame.advance(2);
-                take(frame);
+                // Memory of its own: a frame that is kept must not keep what came with it.
+                take(BytesMut::from(&self.incoming[2..whole]));
+                self.incoming.advance(whole);
             }
             if taken >= TURN {
                 cx.waker().wake_by_ref();

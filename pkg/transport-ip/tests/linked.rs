@@ -156,7 +156,7 @@ async fn one_socket_links_several_peers_while_a_dead_one_is_dialled() {
     let port = hub.transports[0].0.listening()[0].host_port().unwrap().1;
     hub.peer(2, Vec::new());
     hub.peer(3, Vec::new());
-    hub.peer(9, vec!["udp://127.0.0.1:1".parse().unwrap(), "udp://no-such-host.invalid:1".parse().unwrap()]);
+    hub.peer(9, vec!["udp://127.0.0.1:1".parse().unwrap(), "udp://[fe80::1%no-such-one]:1".parse().unwrap()]);
     let (mut four, mut six) =
         (Daemon::new(2, vec![udp("127.0.0.1:0")]), Daemon::new(3, vec![udp("[::1]:0")]));
     four.peer(1, vec![format!("udp://127.0.0.1:{port}").parse().unwrap()]);

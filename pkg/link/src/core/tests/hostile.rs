@@ -209,36 +209,64 @@ fn a_peer_that_reports_a_huge_cost_makes_only_itself_dear() {
 }
 
 #[test]
-fn a_peer_that_never_greets_is_dropped_and_holds_a_bounded_number_of_frames() {
+fn frames_before_the_greeting_are_held_up_to_a_bound_and_come_after_it() {
     let mut world = World::new(210, 2);
+    world.link(0, 1);
+    world.run_for(SECOND);
+    let (peer, own) = (world.nodes[1].addr, world.nodes[0].addr);
+    world.act(0, |core, now, out| {
+        core.peers.get_mut(&peer).unwrap().link_mut(0).unwrap().class = None;
+        core.announce(now, &peer, out);
+    });
+    for number in 0..100u8 {
+        world.send(1, 0, &[number]);
+    }
+    world.run_for(Duration::from_millis(50));
+    let held = world.nodes[0].core.peers[&peer].slots[&0].link.as_ref().map_or(0, |link| link.early.len());
+    assert_eq!(held, crate::link::EARLY_MAX);
+    assert_eq!(world.nodes[0].core.counters().dropped.early, 100 - held as u64);
+    assert!(world.nodes[0].received.is_empty());
+    world.act(1, |core, now, out| {
+        core.greet(now, 0, &own);
+        core.settle(now, out);
+    });
+    world.run_for(Duration::from_millis(50));
+    let numbers: Vec<u8> = world.nodes[0].received.iter().map(|(_, frame)| frame[0]).collect();
+    assert_eq!(numbers, (0..16).collect::<Vec<u8>>());
+}
+
+#[test]
+fn a_peer_that_never_greets_is_given_up() {
+    let mut world = World::new(214, 2);
     world.peer(1, 0, false);
     world.peer(0, 1, true);
-    // Node 1 has a session, but its greetings are lost: only what goes out before the first answer gets through.
     world.wait(5 * SECOND, "in session", |world| !world.nodes[0].core.lanes[0].owners.is_empty());
-    let peer = world.nodes[1].addr;
-    let own = world.nodes[0].addr;
-    world.act(0, |core, _, _| {
-        let link = core.peers.get_mut(&peer).unwrap().link_mut(0).unwrap();
-        link.class = None;
-    });
-    world.run_for(Duration::from_millis(25));
-    for number in 0..100u8 {
-        world.act(1, |core, now, out| {
-            let lane = &mut core.lanes[0];
-            if let Some(session) = lane.endpoint.session(&own, 0) {
-                let _ = lane.endpoint.send(
-                    now,
-                    session,
-                    byway_session::FrameKind::Message,
-                    &[number],
-                    &mut lane.told,
-                );
-            }
-            core.settle(now, out);
-        });
+    // The other end is there, but nothing that it says gets through any more.
+    world.cuts.insert((1, 0));
+    world.run_for(15 * SECOND);
+    assert!(world.nodes[0].up.is_empty());
+    assert!(world.nodes[0].core.links().is_empty());
+    assert!(world.nodes[0].core.peers()[0].trouble.is_some());
+}
+
+#[test]
+fn connections_that_no_link_uses_are_bounded_and_hung_up() {
+    let mut world = World::new(213, 1);
+    let most = super::super::CONNECTIONS_MAX;
+    let mut hung_up = 0;
+    let mut opened = |world: &mut World, number: u64| {
+        let remote = crate::Remote::Connection(number);
+        let place = crate::Place { transport: super::world::UDP, remote, mtu: 16_384 };
+        let mut out = Vec::new();
+        world.nodes[0].core.handle(world.now, crate::Event::Opened { place }, &mut out);
+        hung_up += out.iter().filter(|action| matches!(action, crate::Action::HangUp { .. })).count();
+    };
+    for number in 0..most as u64 + 500 {
+        opened(&mut world, number);
     }
-    let held = world.nodes[0].core.peers[&peer].slots[&0].link.as_ref().map_or(0, |link| link.early.len());
-    assert!(held <= crate::link::EARLY_MAX);
+    assert_eq!((hung_up, world.nodes[0].core.connections.len()), (500, most));
+    world.run_for(11 * SECOND);
+    assert!(world.nodes[0].core.connections.is_empty());
 }
 
 #[test]
