@@ -107,6 +107,32 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_start_like_options_are_addresses() {
+        // The text form has dashes, and one address in 64 starts with one.
+        for bytes in [[1; 32], [0; 32], [0x3f; 32]] {
+            let addr = byway_identity::Addr::from_bytes(bytes).to_string();
+            for args in [
+                vec!["ping", "-c", "3", &addr, "-i", "1"],
+                vec!["ping", &addr, "-c3", "--json"],
+                vec!["trace", &addr],
+                vec!["nc", "--raw", &addr],
+                vec!["dial", &addr, "--service", "x"],
+                vec!["find", &addr[..3]],
+                vec!["lookup", &addr],
+                vec!["ip6", &addr],
+                vec!["peer", "add", &addr, "udp://h:1", "--save"],
+                vec!["peer", "rm", &addr],
+            ] {
+                let parsed = Cli::try_parse_from(std::iter::once("byway").chain(args.iter().copied()));
+                let shown = parsed.map(|cli| format!("{cli:?}"));
+                let text = shown.unwrap_or_else(|error| panic!("{args:?}: {error}"));
+                assert!(text.contains(&addr[..3]) || args[0] == "peer", "{args:?}: {text}");
+            }
+        }
+        assert!(Cli::try_parse_from(["byway", "status", "--no-such-option"]).is_err());
+    }
+
+    #[test]
     fn levels_are_checked_and_global_flags_go_anywhere() {
         let cli = Cli::try_parse_from(["byway", "ping", "ADDR", "--mancon", "very-high", "--json"])
             .expect("good usage");

@@ -122,10 +122,10 @@ async fn once(command: &Command, context: &mut Context<'_, '_>) -> Result<(), Fa
     }
 }
 
-/// The log of a command: silent unless the user wants it.
+/// The log of a command: silent unless the user wants it, since commands tell what went wrong themselves.
 fn log(global: &Global) {
     let level = match global.verbose {
-        0 => tracing::level_filters::LevelFilter::ERROR,
+        0 => tracing::level_filters::LevelFilter::OFF,
         1 => tracing::level_filters::LevelFilter::DEBUG,
         _ => tracing::level_filters::LevelFilter::TRACE,
     };

@@ -16,6 +16,12 @@ pub(crate) async fn resolve(service: &dyn Service, text: &str) -> Result<Addr, F
     if text.chars().count() == Addr::TEXT_LENGTH {
         return Err(Failure::could_not(format!("{text:?} is no address: {error}")));
     }
+    if text.starts_with('-') {
+        // Addresses may start with a dash, so options that do not exist end up here.
+        return Err(Failure::could_not(format!(
+            "{text:?} is neither an option nor an address; --help lists the options"
+        )));
+    }
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err(Failure::could_not(format!(
             "{text} is an IPv6 address; `byway find {text}` tells whose"

@@ -17,6 +17,7 @@ pub(crate) const SERVICE: &str = "stream";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address or petname.
+    #[arg(allow_hyphen_values = true)]
     addr: String,
     /// Which service, as `byway listen` calls it.
     #[arg(long, value_name = "NAME", default_value = SERVICE)]

@@ -12,6 +12,7 @@ use crate::failure::Failure;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The first characters of an address, or an overlay IPv6 address.
+    #[arg(allow_hyphen_values = true)]
     prefix: String,
     /// Most seconds to look.
     #[arg(long, value_name = "S", default_value_t = 10.0)]

@@ -14,6 +14,7 @@ use crate::out::Out;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Key file, - for stdin, or an address; without it the key of the daemon that runs as this user.
+    #[arg(allow_hyphen_values = true)]
     key: Option<String>,
     /// The range of overlay addresses, as `portal.prefix` has it.
     #[arg(long, value_name = "RANGE", default_value_t = Ipv6Range::default())]

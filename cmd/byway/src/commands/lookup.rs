@@ -11,6 +11,7 @@ use crate::target::resolve;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address or petname.
+    #[arg(allow_hyphen_values = true)]
     addr: String,
     /// Most seconds to look.
     #[arg(long, value_name = "S", default_value_t = 10.0)]

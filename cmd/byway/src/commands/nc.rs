@@ -24,7 +24,7 @@ use crate::target::resolve;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address or petname to talk to.
-    #[arg(required_unless_present = "listen")]
+    #[arg(required_unless_present = "listen", allow_hyphen_values = true)]
     addr: Option<String>,
     /// Waits for messages of anybody instead, and answers whoever spoke last.
     #[arg(short, long, conflicts_with = "addr")]
@@ -263,13 +263,14 @@ mod tests {
     #[tokio::test]
     async fn a_listener_prints_what_comes_and_answers_whoever_spoke() {
         let fake = Fake::new();
-        let listen = Args { addr: None, listen: true, raw: false, key: None, wait: 0.2, count: Some(1) };
+        let listen = Args { addr: None, listen: true, ..args(fake.addr()) };
         let mut listener =
             fake.start(async move |context| run(&listen, context, b"well met\n".as_slice()).await);
         let addr =
             listener.note().await.rsplit(' ').next().and_then(|addr| addr.parse().ok()).expect("an address");
         let ran = fake.run(async |context| run(&args(addr), context, b"hello\n".as_slice()).await).await;
         assert_eq!(listener.line().await, "hello");
+        fake.stop();
         assert_eq!(listener.end().await, 0);
         assert_eq!(ran.data(), "well met\n");
     }

@@ -19,6 +19,7 @@ enum Action {
     /// Adds a peer, or replaces its endpoints; kept over restarts in the state directory.
     Add {
         /// Its address.
+        #[arg(allow_hyphen_values = true)]
         addr: Addr,
         /// Where to dial it, like udp://host.example:2561; none: it may only dial in.
         endpoints: Vec<String>,
@@ -32,6 +33,7 @@ enum Action {
     /// Removes a peer and ends its links.
     Rm {
         /// Its address or petname.
+        #[arg(allow_hyphen_values = true)]
         addr: String,
     },
 }

@@ -16,6 +16,7 @@ use crate::target::resolve;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address or petname.
+    #[arg(allow_hyphen_values = true)]
     pub(crate) addr: String,
     /// How many to ask for; without it until Ctrl-C.
     #[arg(short, long, value_name = "N")]

@@ -11,6 +11,7 @@ use crate::target::resolve;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address or petname.
+    #[arg(allow_hyphen_values = true)]
     addr: String,
 }
 

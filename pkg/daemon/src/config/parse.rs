@@ -58,7 +58,7 @@ pub(crate) fn known_peers(text: &str, file: &str) -> Result<(Vec<Peer>, Vec<Addr
     }
     let mut root = Section::root(&log, table.get_ref());
     let (peers, _) = peers(root.sections("peers"));
-    let removed = root.list("removed", Vec::new(), Value::from_str);
+    let removed = root.list("removed", Vec::new(), Value::read);
     root.finish();
     log.finish(file)?;
     Ok((peers, removed))
@@ -107,7 +107,7 @@ fn mancon(mut section: Section<'_, '_>, levels: &mut Levels) {
         match text {
             "" => {}
             text if is_country(text) => {
-                value.not_built("the choice of a level by country", r#""", and set default"#)
+                value.not_built("the choice of a level by country", r#""", and set default"#);
             }
             text if is_country(&text.to_uppercase()) => {
                 value.fault(
@@ -156,7 +156,7 @@ fn portal(mut section: Section<'_, '_>, names: &HashMap<String, Addr>, portal: &
         }
         fits.then(|| text.to_owned())
     });
-    portal.prefix = section.from_str("prefix", portal.prefix);
+    portal.prefix = section.read("prefix", portal.prefix);
     portal.mtu = section.number("mtu", portal.mtu);
     if (1..1_280).contains(&portal.mtu) {
         section.fault(
@@ -196,26 +196,26 @@ fn links(mut section: Section<'_, '_>, links: &mut Links) {
 
     let mut udp = section.section("udp");
     links.udp = udp.list("listen", links.udp.clone(), |value, text| {
-        value.from_str(text).or_else(|| {
-            value.fault("an example is \"[::]:2561\"", None);
-            None
-        })
+        let address = text.parse::<SocketAddr>();
+        let help = || Some("an example is \"[::]:2561\"".to_owned());
+        address.map_err(|_| value.fault(format!("{text:?} is no IP address with a port"), help())).ok()
     });
     udp.finish();
 
     for (name, what) in [("quic", "QUIC"), ("tcp", "TCP"), ("tls", "TLS"), ("websocket", "WebSocket")] {
         let mut transport = section.section(name);
         transport.list("listen", Vec::new(), |value, text| {
-            value.from_str::<SocketAddr>(text)?;
+            value.read::<SocketAddr>(text)?;
             value.not_built(&format!("links over {what}"), "listen = []");
             Some(())
         });
-        match name {
-            "tls" => drop(transport.parsed("site", (), |value, text| asks_nothing(value, text, "TLS"))),
-            "websocket" => {
-                drop(transport.parsed("path", (), |value, text| asks_nothing(value, text, "WebSocket")))
-            }
-            _ => {}
+        let words = match name {
+            "tls" => Some("site"),
+            "websocket" => Some("path"),
+            _ => None,
+        };
+        if let Some(key) = words {
+            transport.parsed(key, (), |value, text| asks_nothing(value, text, what));
         }
         transport.finish();
     }
@@ -227,7 +227,7 @@ fn links(mut section: Section<'_, '_>, links: &mut Links) {
 
     let mut i2p = section.section("i2p");
     mode(&mut i2p, "I2P", &[("off", true), ("embedded", false), ("sam", false)]);
-    i2p.parsed("sam", (), |value, text| value.from_str::<SocketAddr>(text).map(drop));
+    i2p.parsed("sam", (), |value, text| value.read::<SocketAddr>(text).map(drop));
     i2p.finish();
 
     let mut lan = section.section("lan");
@@ -262,7 +262,7 @@ fn peers(sections: Vec<Section<'_, '_>>) -> (Vec<Peer>, HashMap<String, Addr>) {
     for mut section in sections {
         let mut wrong = false;
         let addr = section.parsed("addr", None, |value, text| {
-            let addr = value.from_str::<Addr>(text);
+            let addr = value.read::<Addr>(text);
             wrong |= addr.is_none();
             let addr = addr?;
             if peers.iter().any(|peer| peer.addr == addr) {
@@ -348,7 +348,7 @@ fn listen(value: &Value<'_, '_>, text: &str) -> Option<Listen> {
         return Some(Listen::Unix(path));
     }
     if let Some(text) = text.strip_prefix("tcp:") {
-        let address: SocketAddr = value.from_str(text)?;
+        let address: SocketAddr = value.read(text)?;
         if !address.ip().is_loopback() {
             value.fault(
                 "the API listens on loopback addresses only",
@@ -381,7 +381,7 @@ fn who(value: &Value<'_, '_>, text: &str, names: &HashMap<String, Addr>) -> Opti
 }
 
 fn ports(value: &Value<'_, '_>, text: &str) -> Option<Ports> {
-    let ports = value.from_str(text)?;
+    let ports = value.read(text)?;
     if matches!(ports, Ports::Tcp(0, 0) | Ports::Udp(0, 0)) {
         value.fault("there is no port 0", None);
         return None;

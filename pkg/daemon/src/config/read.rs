@@ -88,8 +88,8 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// A text that [`FromStr`] understands, else `default`.
-    pub(crate) fn from_str<T: FromStr<Err: Display>>(&mut self, key: &'static str, default: T) -> T {
-        self.parsed(key, default, |value, text| value.from_str(text))
+    pub(crate) fn read<T: FromStr<Err: Display>>(&mut self, key: &'static str, default: T) -> T {
+        self.parsed(key, default, Value::read)
     }
 
     /// Every text of a list that `parse` understands, else `default`.
@@ -160,7 +160,7 @@ impl<'r, 't> Value<'r, 't> {
     }
 
     /// What [`FromStr`] makes of `text`, whose error goes to the log.
-    pub(crate) fn from_str<T: FromStr<Err: Display>>(&self, text: &str) -> Option<T> {
+    pub(crate) fn read<T: FromStr<Err: Display>>(&self, text: &str) -> Option<T> {
         text.parse().map_err(|error: T::Err| self.fault(error.to_string(), None)).ok()
     }
 

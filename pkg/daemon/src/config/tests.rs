@@ -73,7 +73,7 @@ endpoints = ["upd://h:1", "h:1"]
         (13, "portal.allow[0].ports[2]: \"sctp/5\" is not like"),
         (13, "portal.allow[0].ports[3]: \"udp/9-3\" is not like"),
         (15, "links.accept: \"everyone\" is not known here; there is \"peers\", \"network\""),
-        (16, "links.udp.listen[0]: invalid socket address"),
+        (16, "links.udp.listen[0]: \"localhost\" is no IP address with a port"),
         (18, "peers[0].addr: an address has 43 characters, not 5"),
         (19, "peers[0].endpoints[0]: \"upd\" is no transport; did you mean \"udp\"?"),
         (19, "peers[0].endpoints[1]: \"h:1\" is no endpoint"),
