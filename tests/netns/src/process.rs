@@ -111,12 +111,12 @@ fn only_child(parent: u32) -> Option<Pid> {
     children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
 }
 
-/// The last 16 KiB of a file.
+/// The last megabyte of a file.
 pub(crate) fn read_tail(path: &Path) -> String {
     let mut bytes = Vec::new();
     if let Ok(mut file) = File::open(path) {
         drop(file.read_to_end(&mut bytes));
     }
-    let from = bytes.len().saturating_sub(16 << 10);
+    let from = bytes.len().saturating_sub(1 << 20);
     String::from_utf8_lossy(&bytes[from..]).into_owned()
 }
