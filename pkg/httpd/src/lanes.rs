@@ -154,3 +154,6 @@ fn busy(outgoing: &Outgoing) -> Outcome {
     let error = ApiError::new(Code::Busy, format!("messages to {} wait too long already", outgoing.to));
     Outcome { to: outgoing.to, kind: outgoing.kind, result: Err(error) }
 }
+
+#[cfg(test)]
+mod tests;

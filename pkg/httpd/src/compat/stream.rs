@@ -29,9 +29,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Cost of messages that wait beyond which no more are read: the client feels it, as it should.
 const WAITING_MAX: usize = 256 << 10;
 
-/// How long a receiver may hold up a client's other messages. The protocol has no credit and no refusal, so that then what
-/// is for this receiver is dropped and counted, until it takes something again.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a receiver that takes nothing may hold up a client's other messages. The protocol has no credit and no refusal, so
+/// that then what is for this receiver is dropped and counted, until it takes something again.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Bytes that may wait for a client that does not read.
 const UNREAD_MAX: usize = 256 << 10;
@@ -91,9 +91,9 @@ pub(super) async fn run(
                 if unwritten.len() < UNREAD_MAX {
                     Frame::Keep.encode(&mut unwritten);
                 }
-                let dropped = lanes.give_up(PATIENCE);
-                counters.unsent.fetch_add(dropped as u64, Ordering::Relaxed);
                 if !listening {
+                    let dropped = lanes.give_up(PATIENCE);
+                    counters.unsent.fetch_add(dropped as u64, Ordering::Relaxed);
                     // It may have spoken, but we did not listen.
                     heard = Instant::now();
                 } else if heard.elapsed() >= SILENCE {
