@@ -148,7 +148,7 @@ const CONNECTIONS_MAX: usize = 2_048;
 /// How long a connection may be without a link.
 const CONNECTION_UNUSED: Duration = Duration::from_secs(10);
 /// How long a silent link keeps its session, so that it is found again at once.
-const SILENT_MAX: Duration = Duration::from_secs(600);
+const SILENT_MAX: Duration = Duration::from_secs(1_200);
 /// The same for a peer that is not on the list.
 const STRANGER_SILENT_MAX: Duration = Duration::from_secs(60);
 /// How long a peer of another network is left alone.
