@@ -318,15 +318,13 @@ impl NodeHandle {
         }
     }
 
-    /// Packets never wait: what finds a full queue is dropped by the caller, as IP does.
+    /// Packets wait for the driver only, so that a burst stays in the device's queue, where senders notice it; what finds
+    /// a full queue further on is dropped, as IP does.
     async fn send_packet(&self, request: SendRequest, ready: bool) -> Result<Sent, ApiError> {
         let mancon = request.level;
         let (reply, answer) = reply_unless(ready);
         let command = Command::Send { from: self.shared.clone(), request, cost: 0, reply };
-        self.commands.try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ApiError::new(Code::Busy, "the daemon is busy"),
-            mpsc::error::TrySendError::Closed(_) => stopped(),
-        })?;
+        self.commands.send(command).await.map_err(|_| stopped())?;
         Ok(Sent { mancon, held: held(answer).await? })
     }
 
