@@ -140,6 +140,10 @@ impl<P: Place> Endpoint<P> {
     /// The wall clock was set, or is told again: `unix` seconds at `now`.
     pub fn set_clock(&mut self, now: Instant, unix: u64) {
         self.clock = (now, unix);
+        // A record that was made before the clock was right would be refused by everybody.
+        if !self.keys.current().record.fits(unix) {
+            self.keys.rotate(now, unix, &mut self.entropy);
+        }
     }
 
     /// Link tokens under which this side answers, besides none; at most 16 are kept.

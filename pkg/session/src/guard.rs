@@ -92,7 +92,7 @@ impl Guard {
     ) -> Verdict {
         self.rotate(now, entropy);
         let rate = self.m1_rate.count(now);
-        let loaded = unfinished >= UNFINISHED_LOAD || rate >= RATE_LOAD;
+        let loaded = is_loaded(rate, unfinished);
         let proved = proof.is_some_and(|proof| self.proves(source, hash, proof));
         let bits = if source.is_some() { 0 } else { difficulty(rate, unfinished) };
         if loaded && !proved {
@@ -104,6 +104,19 @@ impl Guard {
         }
         // Whoever forges the address of another must not lock that one out: a cookie opens a bucket of its own.
         if proved { Verdict::Drop } else { self.retry(source, hash, bits) }
+    }
+
+    /// What an m1 of this `hash` would be answered under load, for whoever could not be answered: its cookie and bits.
+    pub(crate) fn cookie_for(
+        &mut self,
+        now: Instant,
+        source: Option<u64>,
+        hash: &M1Hash,
+        unfinished: usize,
+    ) -> Option<([u8; 32], u8)> {
+        let rate = self.m1_rate.now(now);
+        let bits = if source.is_some() { 0 } else { difficulty(rate, unfinished) };
+        is_loaded(rate, unfinished).then(|| (cookie(&self.secret, source, hash, bits), bits))
     }
 
     /// Whether to answer a `KEY?` of `asked` bytes from `source` with `answer` bytes.
@@ -190,6 +203,10 @@ fn cookie(secret: &[u8; 32], source: Option<u64>, hash: &M1Hash, bits: u8) -> [u
     labelled_hash("session/cookie", &[secret, &source.to_le_bytes(), hash, &[bits]])
 }
 
+fn is_loaded(rate: f64, unfinished: usize) -> bool {
+    unfinished >= UNFINISHED_LOAD || rate >= RATE_LOAD
+}
+
 /// One bit more each time the load doubles.
 fn difficulty(rate: f64, unfinished: usize) -> u8 {
     let over = (rate / RATE_LOAD).max(unfinished as f64 / UNFINISHED_LOAD as f64).max(1.0);
@@ -199,9 +216,14 @@ fn difficulty(rate: f64, unfinished: usize) -> u8 {
 impl Rate {
     /// Counts one more; gives the number per second.
     fn count(&mut self, now: Instant) -> f64 {
+        self.level = self.now(now) + 1.0;
+        self.level
+    }
+
+    fn now(&mut self, now: Instant) -> f64 {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;
-        self.level = self.level * (-passed).exp() + 1.0;
+        self.level *= (-passed).exp();
         self.level
     }
 }

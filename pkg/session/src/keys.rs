@@ -97,9 +97,9 @@ impl LocalKeys {
         self.old.as_ref().map_or(next, |_| next.min(self.current.made + KEPT))
     }
 
-    /// Makes new keys and wipes old ones, as time demands; true if the record is a new one.
+    /// Makes new keys and wipes old ones, as time demands or a clock that jumped; true if the record is a new one.
     pub(crate) fn rotate(&mut self, now: Instant, unix: u64, entropy: &mut dyn Entropy) -> bool {
-        let fresh = now >= self.current.made + LIFE;
+        let fresh = now >= self.current.made + LIFE || !self.current.record.fits(unix);
         if fresh {
             self.prekeys.retain(|prekey| now < prekey.made + PREKEY_KEPT);
             let last = self.prekeys.last().map(|prekey| (prekey.made, prekey.prekey.id));

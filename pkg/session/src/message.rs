@@ -1,7 +1,8 @@
 //! What goes between two endpoints outside frames, by its first u32; numbers from 256 on are receiver indices.
 //!
 //! ```text
-//! KEY_ASK     type · nonce u64 · form u8 · requester's address 32 (end to end, else zeros) · zeros
+//! KEY_ASK     type · nonce u64 · form u8 · requester's address 32 (end to end, else zeros)
+//!             index u32 · hash 16 (end to end, of an m1 that was not answered, else zeros) · zeros
 //! KEY_TELL    type · nonce u64 · record
 //! M1, M2, M3  see `handshake`
 //! RETRY       type · initiator's index u32 · cookie 32 · d u8
@@ -13,6 +14,7 @@ use byway_identity::Addr;
 use byway_wire::{Malformed, Reader, Writer};
 
 use crate::record::Form;
+use crate::replay::M1Hash;
 
 pub(crate) const KEY_ASK: u32 = 1;
 pub(crate) const KEY_TELL: u32 = 2;
@@ -32,13 +34,17 @@ pub(crate) struct KeyAsk {
     pub(crate) nonce: u64,
     pub(crate) form: Form,
     pub(crate) requester: Addr,
+    /// Index and hash of an m1 that got no answer: perhaps its RETRY had no way back.
+    pub(crate) unanswered: Option<(u32, M1Hash)>,
 }
 
 impl KeyAsk {
     /// With zeros up to `length` bytes: whoever asks for much sends much.
     pub(crate) fn emit(&self, length: usize) -> Vec<u8> {
         let mut writer = Writer::with_capacity(length);
+        let (index, hash) = self.unanswered.unwrap_or_default();
         writer.u32_le(KEY_ASK).u64_le(self.nonce).u8(self.form as u8).bytes(self.requester.as_bytes());
+        writer.u32_le(index).bytes(&hash);
         let mut bytes = writer.finish().to_vec();
         bytes.resize(bytes.len().max(length), 0);
         bytes
@@ -52,7 +58,9 @@ impl KeyAsk {
             1 => Form::Whole,
             _ => return Err(Malformed::Invalid("form")),
         };
-        Ok(Self { nonce, form, requester: Addr::from_bytes(reader.array()?) })
+        let requester = Addr::from_bytes(reader.array()?);
+        let (index, hash) = (reader.u32_le()?, reader.array()?);
+        Ok(Self { nonce, form, requester, unanswered: (index >= FIRST_INDEX).then_some((index, hash)) })
     }
 }
 

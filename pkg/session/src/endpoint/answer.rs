@@ -110,6 +110,18 @@ impl<P: Place> Endpoint<P> {
             self.counters.malformed += 1;
             return;
         };
+        let mut route = route.clone();
+        if self.usage == Use::EndToEnd && route.via.is_none() && ask.requester != Addr::NOBODY {
+            route.place = route.place.with_remote(ask.requester);
+        }
+        // The source of an end-to-end m1 cannot be told before it is opened, so a RETRY may have gone nowhere. Here is
+        // somebody who can be answered, and the question is longer than the cookie.
+        if let Some((index, hash)) = ask.unanswered.filter(|_| self.usage == Use::EndToEnd) {
+            let source = route.place.rate_key();
+            if let Some((cookie, bits)) = self.guard.cookie_for(now, source, &hash, self.waiting.len()) {
+                self.say(now, &route, &Retry { index, cookie, bits }.emit(), out);
+            }
+        }
         let keys = self.keys.current();
         let record = match ask.form {
             Form::Short => &keys.short,
@@ -121,10 +133,6 @@ impl<P: Place> Endpoint<P> {
         if !self.guard.may_tell(now, route.place.rate_key(), length, leaves) {
             self.counters.overload += 1;
             return;
-        }
-        let mut route = route.clone();
-        if self.usage == Use::EndToEnd && route.via.is_none() && ask.requester != Addr::NOBODY {
-            route.place = route.place.with_remote(ask.requester);
         }
         self.say(now, &route, &answer, out);
     }

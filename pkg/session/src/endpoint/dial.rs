@@ -15,6 +15,7 @@ use crate::mask::{self, Secret};
 use crate::message::{self, KeyAsk, Proof, Retry};
 use crate::noise::Pattern;
 use crate::record::{Form, HYBRID, Record};
+use crate::replay;
 use crate::{CloseReason, Event, Place, SessionId, Use};
 
 /// First pause before something is said again; it doubles up to the longest.
@@ -27,7 +28,7 @@ pub(super) const REKEY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Length of a `KEY?`: for a short record, as long as any answer; for a whole one a third of it, and all of it from the
 /// second time on.
-const ASK_SHORT: usize = 352;
+const ASK_SHORT: usize = 400;
 const ASK_WHOLE: usize = 912;
 const ASK_WHOLE_AGAIN: usize = 2_720;
 /// Most bytes of an end-to-end m1 without its early payload, a cookie included.
@@ -147,14 +148,18 @@ impl<P: Place> Endpoint<P> {
     /// Sends a `KEY?`.
     fn ask(&mut self, now: Instant, id: u64, out: &mut Vec<Event<P>>) {
         let Some(attempt) = self.outgoing.get_mut(&id) else { return };
+        let unanswered = match &attempt.state {
+            State::Sent(sent) if self.usage == Use::EndToEnd => Some((attempt.index, replay::hash(&sent.m1))),
+            _ => None,
+        };
         let (form, length) = match (self.usage, attempt.asked) {
             (Use::Link, _) => (Form::Short, ASK_SHORT),
-            (Use::EndToEnd, 0) => (Form::Whole, ASK_WHOLE),
+            (Use::EndToEnd, 0) if unanswered.is_none() => (Form::Whole, ASK_WHOLE),
             (Use::EndToEnd, _) => (Form::Whole, ASK_WHOLE_AGAIN),
         };
         attempt.asked += 1;
         let requester = if self.usage == Use::Link { Addr::NOBODY } else { self.addr };
-        let message = KeyAsk { nonce: attempt.nonce, form, requester }.emit(length);
+        let message = KeyAsk { nonce: attempt.nonce, form, requester, unanswered }.emit(length);
         let route = attempt.route.clone();
         self.say(now, &route, &message, out);
     }

@@ -42,6 +42,17 @@ fn a_session_comes_up_on_both_sides_and_carries_payloads_both_ways() {
 }
 
 #[test]
+fn a_session_comes_up_where_datagrams_do_not_tell_where_they_came_from() {
+    let mut world = World::pair(Use::EndToEnd, 1);
+    world.forget_sources();
+    let (a, b) = world.link_up();
+    world.send(0, a, b"there");
+    world.send(1, b, b"and back");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((world.received(0).len(), world.received(1).len()), (1, 1));
+}
+
+#[test]
 fn a_first_session_takes_two_round_trips_and_the_next_one() {
     for (usage, trips) in [(Use::Link, 2), (Use::EndToEnd, 2)] {
         let mut world = World::pair(usage, 1);
@@ -301,6 +312,21 @@ fn keys_are_renewed_every_week_and_the_old_ones_answer_one_day_more() {
         world.connect(0, 1);
         world.run_until(Duration::from_secs(2), |world| world.is_up(0, 1));
         assert_eq!(world.nodes[1].counters().forged, before, "{usage:?}");
+    }
+}
+
+#[test]
+fn a_node_that_started_without_a_clock_is_reached_once_it_has_one() {
+    for usage in BOTH {
+        let mut world = World::new(usage, 1);
+        world.add(config(usage, 1));
+        world.add(Config { unix: 5, ..config(usage, 2) });
+        world.connect(0, 1);
+        world.run_for(Duration::from_secs(15));
+        assert!(!world.is_up(0, 1));
+        world.act(1, |node, now, _| node.set_clock(now, UNIX + 15));
+        world.connect(0, 1);
+        world.run_until(Duration::from_secs(2), |world| world.is_up(0, 1));
     }
 }
 

@@ -127,7 +127,17 @@ fn ten_thousand_first_messages_a_second_keep_no_honest_newcomer_out() {
 
 #[test]
 fn where_sources_mean_nothing_a_puzzle_lets_the_honest_one_in() {
+    puzzled(World::pair(Use::EndToEnd, 1));
+}
+
+#[test]
+fn where_datagrams_have_no_way_back_either_it_does_too() {
     let mut world = World::pair(Use::EndToEnd, 1);
+    world.forget_sources();
+    puzzled(world);
+}
+
+fn puzzled(mut world: World) {
     let record = world.nodes[1].own_record();
     let mut flood = Flood::new(&world, record);
     let mut newcomer = None;
@@ -257,7 +267,12 @@ fn questions_for_the_record_amplify_at_most_three_times_and_twenty_times_a_secon
     let mut world = World::pair(Use::EndToEnd, 1);
     world.mtu = 4000;
     let ask = |length: usize, nonce| {
-        let ask = message::KeyAsk { nonce, form: Form::Whole, requester: Addr::from_bytes([5; 32]) };
+        let ask = message::KeyAsk {
+            nonce,
+            form: Form::Whole,
+            requester: Addr::from_bytes([5; 32]),
+            unanswered: None,
+        };
         ask.emit(length)
     };
     assert_eq!(world.inject(1, 0, &ask(600, 0)), 0, "too short a question");

@@ -219,13 +219,15 @@ fn masks(b: &Party) -> Vec<Value> {
 
 fn messages() -> Vec<Value> {
     let requester = Addr::from_bytes([5; 32]);
-    let ask = KeyAsk { nonce: 0x1122_3344_5566_7788, form: Form::Whole, requester };
+    let unanswered = Some((0x1122_3344, [4; 16]));
+    let ask = KeyAsk { nonce: 0x1122_3344_5566_7788, form: Form::Whole, requester, unanswered };
     let retry = Retry { index: 0x1122_3344, cookie: [6; 32], bits: 12 };
     let nonce = (0..).find(|nonce| guard::solves(&[6; 32], 12, *nonce)).expect("there is one");
     let proof = Proof { cookie: [6; 32], bits: 12, nonce };
     vec![
         json!({ "kind": "key_ask", "nonce": ask.nonce.to_string(), "form": 1, "requester": requester.to_string(),
-                "length": 64, "message": hex::encode(ask.emit(64)) }),
+                "index": 0x1122_3344, "m1_hash": hex::encode([4; 16]),
+                "length": 80, "message": hex::encode(ask.emit(80)) }),
         json!({ "kind": "retry", "index": retry.index, "cookie": hex::encode(retry.cookie), "bits": 12,
                 "message": hex::encode(retry.emit()) }),
         json!({ "kind": "puzzle", "cookie": hex::encode(proof.cookie), "bits": 12, "smallest_nonce": nonce,

@@ -1,6 +1,8 @@
 //! The world: endpoints, and datagrams on their way between them.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +21,28 @@ pub(crate) struct Spot {
     pub(crate) plane: u8,
     pub(crate) masked: bool,
     pub(crate) rated: bool,
+    /// Where who is, if datagrams do not tell.
+    book: Book,
 }
+
+/// No part of a place's name.
+#[derive(Clone, Debug, Default)]
+struct Book(Arc<BTreeMap<Addr, u32>>);
+
+impl PartialEq for Book {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Book {}
+
+impl Hash for Book {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+/// Where nobody is.
+const NOWHERE: u32 = u32::MAX;
 
 impl Place for Spot {
     fn rate_key(&self) -> Option<u64> {
@@ -36,6 +59,11 @@ impl Place for Spot {
 
     fn masked(&self) -> bool {
         self.masked
+    }
+
+    fn with_remote(&self, remote: Addr) -> Self {
+        let at = self.book.0.get(&remote).copied().unwrap_or(self.at);
+        Self { at, ..self.clone() }
     }
 }
 
@@ -59,6 +87,7 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Endpoint<Spot>>,
     /// Whose a spot is.
     spots: BTreeMap<u32, usize>,
+    book: Book,
     /// From which spot a node sends.
     pub(crate) home: Vec<u32>,
     pub(crate) events: Vec<Vec<Event<Spot>>>,
@@ -94,6 +123,7 @@ impl World {
             masked: None,
             nodes: Vec::new(),
             spots: BTreeMap::new(),
+            book: Book::default(),
             home: Vec::new(),
             events: Vec::new(),
             tape: Vec::new(),
@@ -138,7 +168,25 @@ impl World {
 
     pub(crate) fn spot(&self, at: u32) -> Spot {
         let is_link = self.usage == Use::Link;
-        Spot { at, mtu: self.mtu, plane: 0, masked: self.masked.unwrap_or(is_link), rated: is_link }
+        Spot {
+            at,
+            mtu: self.mtu,
+            plane: 0,
+            masked: self.masked.unwrap_or(is_link),
+            rated: is_link,
+            book: self.book.clone(),
+        }
+    }
+
+    /// From now on datagrams do not tell where they came from; addresses must.
+    pub(crate) fn forget_sources(&mut self) {
+        let known = (0..self.nodes.len()).map(|node| (self.addr(node), node as u32));
+        self.book = Book(Arc::new(known.collect()));
+    }
+
+    /// Where a datagram from `at` seems to come from.
+    fn source(&self, at: u32) -> Spot {
+        self.spot(if self.book.0.is_empty() { at } else { NOWHERE })
     }
 
     pub(crate) fn addr(&self, node: usize) -> Addr {
@@ -183,7 +231,7 @@ impl World {
 
     /// Hands bytes to a node as if they had come from `from`; gives what it sent in answer.
     pub(crate) fn inject(&mut self, node: usize, from: u32, bytes: &[u8]) -> usize {
-        let place = self.spot(from);
+        let place = self.source(from);
         let before = self.tape.len();
         self.act(node, |node, now, out| node.handle(now, place, BytesMut::from(bytes), out));
         self.tape.len() - before
@@ -199,7 +247,7 @@ impl World {
                 self.now = self.now.max(at);
                 let (_, datagram) = self.queue.pop_first().expect("it was seen");
                 if let Some(node) = self.spots.get(&datagram.to).copied() {
-                    let place = self.spot(datagram.from);
+                    let place = self.source(datagram.from);
                     let bytes = BytesMut::from(&datagram.bytes[..]);
                     self.act(node, |node, now, out| node.handle(now, place, bytes, out));
                 }
