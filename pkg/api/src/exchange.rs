@@ -251,7 +251,7 @@ impl Secret {
 
     /// A private key as `POST /v1/nodes` wants it.
     pub fn from_key(key: &SigningKey) -> Self {
-        Self::new(STANDARD.encode(&*private_key_bytes(key)))
+        Self::new(STANDARD.encode(&*key.to_inet256_bytes()))
     }
 
     /// The text; it must not end in a log.
@@ -266,7 +266,12 @@ impl Secret {
                 .decode(self.0.as_bytes())
                 .map_err(|_| ApiError::new(Code::BadRequest, "the private key is no standard base64"))?,
         );
-        private_key_from_bytes(&bytes)
+        SigningKey::from_inet256_bytes(&bytes).map_err(|error| {
+            ApiError::new(
+                Code::BadRequest,
+                format!("the private key is none of INET256 v0.0.8 (81 bytes): {error}"),
+            )
+        })
     }
 }
 
@@ -347,40 +352,6 @@ pub fn prefix_text(prefix: Prefix) -> String {
     text
 }
 
-const PRIVATE_TAG: &[u8] = b"ed25519.private";
-
-/// A private key in the form of INET256 v0.0.8: tag length (u16, little-endian) · `ed25519.private` · seed · public key.
-fn private_key_bytes(key: &SigningKey) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(81));
-    bytes.extend_from_slice(&(PRIVATE_TAG.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(PRIVATE_TAG);
-    bytes.extend_from_slice(&*key.seed());
-    bytes.extend_from_slice(key.public().as_raw());
-    bytes
-}
-
-/// The inverse of [`private_key_bytes`]; says in words what is wrong.
-fn private_key_from_bytes(bytes: &[u8]) -> Result<SigningKey, ApiError> {
-    let bad = |why: &str| ApiError::new(Code::BadRequest, format!("not a private key: {why}"));
-    let mut reader = byway_wire::Reader::new(bytes);
-    let mut parse = || -> Result<_, byway_wire::Malformed> {
-        let length = reader.u16_le()?;
-        Ok((reader.bytes(length.into())?, Zeroizing::new(reader.array()?), reader.array::<32>()?))
-    };
-    match parse() {
-        Ok((PRIVATE_TAG, seed, public)) if reader.remaining() == 0 => {
-            let key = SigningKey::from_seed(&seed);
-            if *key.public().as_raw() == public {
-                Ok(key)
-            } else {
-                Err(bad("its halves do not belong together"))
-            }
-        }
-        Ok((PRIVATE_TAG, ..)) => Err(bad("bytes follow its end")),
-        Ok(_) | Err(_) => Err(bad("it must be the base64 of an INET256 v0.0.8 Ed25519 key (81 bytes)")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,16 +366,13 @@ mod tests {
 
     #[test]
     fn what_is_no_private_key_is_refused_in_words() {
-        let good = private_key_bytes(&SigningKey::from_seed(&[7; 32]));
-        for cut in 0..good.len() {
-            assert!(private_key_from_bytes(&good[..cut]).is_err(), "cut at {cut}");
-        }
-        let mut long = good.to_vec();
-        long.push(0);
-        assert!(private_key_from_bytes(&long).is_err_and(|error| error.detail.contains("follow")));
+        let good = SigningKey::from_seed(&[7; 32]).to_inet256_bytes();
         let mut torn = good.to_vec();
         torn[80] ^= 1;
-        assert!(private_key_from_bytes(&torn).is_err_and(|error| error.detail.contains("together")));
+        for bytes in [&[][..], &good[..80], &torn, &[&good[..], &[0]].concat()] {
+            let error = Secret::new(STANDARD.encode(bytes)).to_key().map(drop).expect_err("it is none");
+            assert!(error.code == Code::BadRequest && error.detail.contains("private key"), "{error}");
+        }
         assert!(Secret::new("not base64!").to_key().is_err_and(|error| error.code == Code::BadRequest));
     }
 
