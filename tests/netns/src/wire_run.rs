@@ -106,7 +106,7 @@ impl Wire {
         let control = world.path(format!("wire-{name}.sock"));
         let pcap = world.path(format!("wire-{name}.pcap"));
         let mut command = left.0.outside();
-        command.arg(program("byway-wire-tap")?);
+        command.arg(program("wire")?);
         for (side, (host, interface, _)) in [("--left", left), ("--right", right)] {
             command.arg(side).arg(format!("{}:{interface}", host.pid()));
         }

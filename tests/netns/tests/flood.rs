@@ -1,0 +1,58 @@
+//! Strangers who send a lot.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use byway_netns::{Daemon, DaemonConfig, Identity, Peer, World, epoch, program, reaches};
+
+#[test]
+fn a_flood_of_first_messages_keeps_no_newcomer_out_and_takes_no_memory() -> Result<()> {
+    let world = World::new()?;
+    let (victim, enemy, friend) = (world.host("victim")?, world.host("enemy")?, world.host("friend")?);
+    world.cable((&victim, "eth0", "10.0.9.254/24"), (&enemy, "eth0", "10.0.9.1/24"))?;
+    world.cable((&victim, "eth1", "10.0.1.1/24"), (&friend, "eth0", "10.0.1.2/24"))?;
+    // Many sources: a limit for each of them is not enough.
+    for last in 2..=200 {
+        enemy.ip(&format!("addr add 10.0.9.{last}/24 dev eth0"))?;
+    }
+    let (id, newcomer) = (Identity::new(&victim)?, Identity::new(&friend)?);
+    let config = DaemonConfig::open(&id).peers([Peer::new(&newcomer, &[])]);
+    let mut daemon = Daemon::start(&victim, &config)?;
+    let before = daemon.process().resident()?;
+
+    let mut command = enemy.command(program("byway-flood")?, ["--addr", &id.addr, "--to", "10.0.9.254:2561"]);
+    command.args(["--from", "10.0.9.1", "--sources", "200", "--rate", "10000", "--seconds", "20"]);
+    let mut flood = enemy.spawn(command)?;
+    let begin = epoch();
+    let (mut most, mut rounds) = (before, Vec::new());
+    while epoch() - begin < 18.0 {
+        most = most.max(daemon.process().resident()?);
+        if epoch() - begin < 2.0 {
+            std::thread::park_timeout(Duration::from_millis(100));
+            continue;
+        }
+        // Three times in the midst of it: a node that was never there before.
+        if rounds.len() < 3 {
+            ensure!(flood.is_running(), "the flood ended: {}", flood.output());
+            let config = DaemonConfig::open(&newcomer).peers([Peer::new(&id, &["udp://10.0.1.1:2561"])]);
+            let began = epoch();
+            let joined = Daemon::start(&friend, &config)?;
+            reaches(&friend, &id.ipv6, Duration::from_secs(5)).with_context(|| daemon.process().output())?;
+            rounds.push(epoch() - began);
+            joined.stop()?;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    flood.wait(Duration::from_secs(10))?;
+    most = most.max(daemon.process().resident()?);
+    let report: serde_json::Value = serde_json::from_str(&flood.output()).with_context(|| flood.output())?;
+    println!("joined within {rounds:.2?} s, {} kB more memory, {report}", most.saturating_sub(before) / 1000);
+
+    ensure!(report["sent"].as_u64() >= Some(190_000), "the flood was none: {report}");
+    // They are taken for what they seem to be, and answered with less than they brought.
+    ensure!(report["answers"].as_u64() > Some(0), "the messages were not understood: {report}");
+    ensure!(report["answer_bytes"].as_u64() < report["sent_bytes"].as_u64(), "{report}");
+    ensure!(rounds.iter().all(|took| *took < 2.0), "the newcomer was linked after {rounds:?} s");
+    ensure!(most < before + (32 << 20), "memory grew from {before} to {most} bytes");
+    Ok(())
+}
