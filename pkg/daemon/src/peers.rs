@@ -134,6 +134,8 @@ pub(crate) fn save(path: &Path, peer: &Peer) -> Result<(), ApiError> {
     };
     let mut document: DocumentMut =
         text.parse().map_err(|_| failed(&"it is not TOML (byway config check)"))?;
+    // What stands at the end of the file stays where it is, before what is added.
+    let end = document.trailing().as_str().unwrap_or_default().to_owned();
     let tables = document.entry("peers").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
     let Some(tables) = tables.as_array_of_tables_mut() else {
         return Err(failed(&"its peers are not headed by [[peers]]"));
@@ -145,7 +147,9 @@ pub(crate) fn save(path: &Path, peer: &Peer) -> Result<(), ApiError> {
     } else {
         let mut table = Table::new();
         fill(&mut table, peer);
+        table.decor_mut().set_prefix(format!("{end}\n"));
         tables.push(table);
+        document.set_trailing("");
     }
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(|error| failed(&error))?;
@@ -208,7 +212,7 @@ mod tests {
         let path = place.path().join("byway.toml");
         let ann = some(1, "ann");
         let text = format!(
-            "# mine\n[mancon]\nfloor = \"high\" # careful\n\n[[peers]]\naddr = \"{}\" # ann\nendpoints = []\n",
+            "# mine\n[mancon]\nfloor = \"high\" # careful\n\n[[peers]]\naddr = \"{}\" # ann\nendpoints = []\n# the end\n",
             ann.addr
         );
         std::fs::write(&path, &text).expect("written");
@@ -216,6 +220,7 @@ mod tests {
         save(&path, &some(2, "bob")).expect("saved");
         let text = std::fs::read_to_string(&path).expect("there");
         assert!(text.starts_with("# mine\n[mancon]\nfloor = \"high\" # careful\n"), "{text}");
+        assert!(text.contains("# ann\n") && text.contains("# the end\n\n[[peers]]"), "{text}");
         let config = config::Config::parse(&text, "byway.toml").expect("in order");
         assert_eq!(config.peers, [ann, some(2, "bob")]);
     }

@@ -315,3 +315,22 @@ impl Background {
         status.expect("it is our child").code()
     }
 }
+
+/// A running daemon with a client of it.
+pub struct Kept {
+    /// The process.
+    pub process: Process,
+    /// A client.
+    pub client: Daemon,
+    /// Where its API listens.
+    pub url: String,
+}
+
+impl Process {
+    /// Starts it, and keeps it with a client.
+    pub async fn start_and_keep(mut self) -> Kept {
+        let client = self.start().await;
+        let url = self.api();
+        Kept { process: self, client, url }
+    }
+}
