@@ -92,9 +92,10 @@ impl Neighbour {
         self.newcomers.take(now, Duration::from_millis(1_000 / 32))
     }
 
-    /// Whether a signature may be checked on its behalf: 1,024 at once, then 250 per second.
+    /// Whether a signature may be checked on its behalf: 1,024 at once, then 64 per second. What holds up goes on to other
+    /// neighbours, so this also bounds what one neighbour can make this node send.
     pub(crate) fn may_be_checked(&mut self, now: Instant) -> bool {
-        self.checks.take(now, Duration::from_millis(4))
+        self.checks.take(now, Duration::from_millis(1_000 / 64))
     }
 
     /// Whether one more LOST is listened to: 1,024 at once (a daemon closes all its nodes), then 200 per second.

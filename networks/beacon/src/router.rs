@@ -32,6 +32,9 @@ pub(crate) const HOPS_MAX: usize = 1_024;
 /// Nodes in one portion of the table, and the pause between two portions.
 const PORTION: usize = 64;
 const PORTION_PAUSE: Duration = Duration::from_millis(20);
+/// Newer claims of one node: so many at once, then one per pause. An honest node makes no more.
+const NEWS: u32 = 8;
+const NEWS_PAUSE: Duration = Duration::from_millis(250);
 /// Own beacons out of turn: so many at once, then one per quarter of the period, or per two seconds if that is less.
 const HURRIED: u32 = 4;
 const HURRIED_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -43,6 +46,8 @@ const BREATH: Duration = Duration::from_millis(50);
 struct Node {
     newest: Arc<Claim>,
     introduced_by: Hop,
+    /// How often it may have something new to say.
+    news: Allowance,
     ways: [Option<Way>; Plane::ALL.len()],
 }
 
@@ -363,9 +368,12 @@ impl Router {
             }
             self.check(now, hop, &claim)?;
             let claim = Arc::new(claim);
-            if let Some(node) = self.nodes.get_mut(&claim.addr)
-                && node.newest.seq < claim.seq
-            {
+            let Some(node) = self.nodes.get_mut(&claim.addr) else { return Ok(None) };
+            if node.newest.seq < claim.seq {
+                // Not the neighbour's fault: it, too, believed that node.
+                if !node.news.take(now, NEWS_PAUSE) {
+                    return Ok(None);
+                }
                 node.newest = claim.clone();
             }
             return Ok(Some(claim));
@@ -380,7 +388,12 @@ impl Router {
             return Ok(None);
         }
         let newest = Arc::new(claim);
-        let node = Node { newest: newest.clone(), introduced_by: hop, ways: [const { None }; 4] };
+        let node = Node {
+            newest: newest.clone(),
+            introduced_by: hop,
+            news: Allowance::new(now, NEWS),
+            ways: [const { None }; 4],
+        };
         self.nodes.insert(newest.addr, node);
         if self.hops.get(&hop).is_some_and(|neighbour| neighbour.role == Role::Full) {
             self.speak_at = self.speak_at.min(now.max(self.spoke + self.period / 4));

@@ -122,6 +122,10 @@ impl Way {
             return Change::None;
         }
         if claim.seq == self.claim.seq {
+            if self.via == Some(copy.hop) && copy.advert.cost >= self.bound {
+                // No node that remembers its bound says so: it started anew, and its way may lead through us.
+                return self.withdraw(now, copy.hop, claim.seq);
+            }
             insert(&mut self.copies, copy);
             self.expires = self.expires.max(now + copy.advert.left.min(claim.life()));
             return self.reselect(now);
@@ -329,6 +333,16 @@ mod tests {
         way.offer(now, &claim, copy(2, 55, 100));
         assert_eq!(way.withdraw(now, hop(1), Seq::NOTHING_KNOWN), Change::None);
         assert_eq!(way.via(), Some(hop(2)));
+    }
+
+    #[test]
+    fn a_hop_in_use_that_has_forgotten_its_bound_is_used_no_more() {
+        let (now, claim) = (Instant::now(), own().claim().clone());
+        let mut way = Way::new(now, claim.clone(), copy(1, 50, 10));
+        assert_eq!(way.offer(now, &claim, copy(1, 55, 10)), Change::None);
+        assert_eq!(way.via(), Some(hop(1)), "further than before, but still nearer than this node");
+        assert_eq!(way.offer(now, &claim, copy(1, 60, 10)), Change::Lost);
+        assert_eq!(way.via(), None);
     }
 
     #[test]

@@ -232,6 +232,29 @@ fn signatures_are_checked_only_so_often_for_one_neighbour() {
 }
 
 #[test]
+fn a_node_that_talks_too_much_is_heard_only_so_often() {
+    let now = Instant::now();
+    let mut router = router(now, &[1, 2]);
+    hears(&mut router, now, 2, Frame::Hello { leaf: false, answer: false, claim: claim(2, 1, 1) }.emit())
+        .0
+        .expect("it is genuine");
+    let mut own = Own::new(key(5), network(), [5; 32], 1, PERIOD_MIN);
+    let mut passed_on = 0;
+    for _ in 0..100 {
+        own.renew(PERIOD_MIN);
+        let (result, actions) = hears(&mut router, now, 1, beacon((**own.claim()).clone(), 1));
+        assert_eq!(result, Ok(()), "the neighbour is not to blame");
+        let onwards = |action: &&Action| matches!(action, Action::Send { hop: to, .. } if *to == hop(2));
+        passed_on += actions.iter().filter(onwards).count();
+    }
+    assert!(passed_on <= 10, "{passed_on} beacons were passed on");
+    let later = now + Duration::from_secs(1);
+    own.renew(PERIOD_MIN);
+    hears(&mut router, later, 1, beacon((**own.claim()).clone(), 1)).0.expect("it is genuine");
+    assert!(router.way_of(Plane::Any, addr(5)).is_some_and(|way| way.claim() == own.claim()));
+}
+
+#[test]
 fn complaints_of_a_neighbour_cost_only_its_own_ways() {
     let now = Instant::now();
     let mut router = router(now, &[1, 2]);
