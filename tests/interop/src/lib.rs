@@ -5,6 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use byway_api::body::{PeerSpec, Status};
+use byway_client::Client;
 use tokio::process::{Child, Command};
 
 /// The client of INET256's local API, in Python.
@@ -79,6 +81,28 @@ impl Daemon {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         bail!("the daemon did not listen within 10 s:\n{}", std::fs::read_to_string(&log)?)
+    }
+
+    /// Two that are linked, over UDP on this machine.
+    pub async fn pair() -> Result<(Self, Self)> {
+        let (one, other) = (Self::start().await?, Self::start().await?);
+        let (one_client, other_client) = (Client::new(&one.api())?, Client::new(&other.api())?);
+        let (one_status, other_status) = (one_client.status().await?, other_client.status().await?);
+        let peer = |status: &Status| PeerSpec {
+            addr: status.addr,
+            name: None,
+            endpoints: status.endpoints.clone(),
+            save: false,
+        };
+        other_client.add_peer(&peer(&one_status)).await?;
+        one_client.add_peer(&peer(&other_status)).await?;
+        for _ in 0..400 {
+            if one_client.status().await?.peers_up == 1 && other_client.status().await?.peers_up == 1 {
+                return Ok((one, other));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the two were not linked within 20 s:\n{}\n{}", one.log(), other.log())
     }
 
     /// Where its API is, as INET256's clients write it.

@@ -16,8 +16,26 @@ async fn check(names: &[&str]) {
 }
 
 #[tokio::test]
+async fn the_service_suite_passes_on_two_linked_daemons() {
+    let (one, other) = Daemon::pair().await.expect("they are linked");
+    let arguments = ["check", "SendMultiple", "FindAddr", "LookupPublicKey", "Sizes", "SentAtOnce"];
+    if let Err(error) = run_inet256_client(&[one.api(), other.api()], &arguments, WAIT).await {
+        panic!("{error:#}\nthe daemons said:\n{}\n{}", one.log(), other.log());
+    }
+}
+
+#[tokio::test]
 async fn the_service_suite_passes_on_a_real_daemon() {
-    check(&["Send", "SendMultiple", "TestLoopback", "FindAddr", "FindAddrSevenBits", "LookupPublicKey", "ReOpen"]).await;
+    check(&[
+        "Send",
+        "SendMultiple",
+        "TestLoopback",
+        "FindAddr",
+        "FindAddrSevenBits",
+        "LookupPublicKey",
+        "ReOpen",
+    ])
+    .await;
 }
 
 #[tokio::test]
