@@ -46,6 +46,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "session_end_strangers" => session::recorded(false),
         "session_record" => vec![session::record().to_vec()],
         "session_link_pair" | "session_end_pair" => pair_plays(),
+        "session_link_hostile" | "session_end_hostile" => hostile_plays(),
         "link_events" => link_event_plays(),
         "link_peer" => link_peer_plays(),
         "node_core" => node_plays(),
@@ -245,6 +246,35 @@ fn pair_plays() -> Vec<Vec<u8>> {
         b"\x00\x02\x00\x00\x04one!\x08\x00\x09\x00\x05\x01\x00\x03\x03\x03\x0a\x00\x07\x03".to_vec(),
         b"\x0e\x20\x00\x06\x06\x00\x00\x00\x00\x01a\x06\x0e\x20\x00\x06\x06\x80\x00\x00\x00\x01b\x06"
             .to_vec(),
+    ]
+}
+
+/// Frames of each kind from the second end: pieces in and out of order, challenges, handshakes inside, an end.
+fn hostile_plays() -> Vec<Vec<u8>> {
+    let frame = |kind: u8, flags: u8, payload: &[u8]| {
+        [&[0, 0, kind, flags][..], &(payload.len() as u16).to_be_bytes(), payload, &[3]].concat()
+    };
+    let piece = |id: u8, index: u8, count: u8, bytes: &[u8]| {
+        frame(3, 1, &[&[id, 0, 0, 0, index, 0, count, 0][..], bytes].concat())
+    };
+    let ask = [&[1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0; 900]].concat();
+    vec![
+        [piece(1, 0, 2, b"front"), piece(1, 1, 2, b"back")].concat(),
+        [piece(2, 1, 2, b"longer than the front"), piece(2, 0, 2, b"front"), piece(2, 1, 2, b"back")]
+            .concat(),
+        [piece(3, 0, 3, b"aaa"), piece(3, 2, 3, b"c"), piece(3, 0, 3, b"aaa"), piece(3, 1, 3, b"bb")]
+            .concat(),
+        [frame(5, 0, &[1; 16]), frame(5, 1, &[1; 16]), frame(5, 0, &[1; 8]), b"\x06".to_vec()].concat(),
+        [
+            frame(6, 0, &ask),
+            b"\x06".to_vec(),
+            frame(6, 0, &[3, 0, 0, 0, 1, 2, 3, 4]),
+            frame(6, 0, &[8, 0, 0, 0]),
+        ]
+        .concat(),
+        [frame(9, 1, b""), frame(9, 0, b""), frame(4, 0, b"?"), frame(7, 0, b"?"), b"\x06".to_vec()].concat(),
+        [frame(8, 0, b""), frame(1, 0, b"after the end"), b"\x0c\x00\x06\x06".to_vec(), frame(2, 0, b"new")]
+            .concat(),
     ]
 }
 

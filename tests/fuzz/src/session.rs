@@ -159,6 +159,20 @@ pub fn session_end_pair(data: &[u8]) {
     Pair::new(Use::EndToEnd).run(&mut Input::new(data));
 }
 
+/// A pair of link endpoints, of which the second sends frames of any kind.
+pub fn session_link_hostile(data: &[u8]) {
+    let mut pair = Pair::new(Use::Link);
+    pair.hostile = true;
+    pair.run(&mut Input::new(data));
+}
+
+/// The same end to end.
+pub fn session_end_hostile(data: &[u8]) {
+    let mut pair = Pair::new(Use::EndToEnd);
+    pair.hostile = true;
+    pair.run(&mut Input::new(data));
+}
+
 /// One datagram under way.
 #[derive(Clone)]
 struct Datagram {
@@ -170,6 +184,8 @@ struct Datagram {
 struct Pair {
     now: Instant,
     link: bool,
+    /// Whether the second end sends what it likes, so that anything may come in at the first.
+    hostile: bool,
     ends: [Endpoint<Spot>; 2],
     flight: Vec<Datagram>,
     sessions: [Vec<SessionId>; 2],
@@ -184,6 +200,7 @@ impl Pair {
         let mut pair = Self {
             now,
             link: usage == Use::Link,
+            hostile: false,
             ends: [endpoint(now, usage, 0, 0), endpoint(now, usage, 1, 1)],
             flight: Vec::new(),
             sessions: [Vec::new(), Vec::new()],
@@ -225,6 +242,13 @@ impl Pair {
         let choice = input.u8();
         let end = usize::from(choice >> 7);
         match choice & 15 {
+            0 | 1 | 11 if self.hostile && choice & 32 == 0 => {
+                let Some(session) = self.session(1, input) else { return };
+                let (kind, flags) = (input.u8() % 12, input.u8());
+                let mut out = Vec::new();
+                self.ends[1].send_any_frame(self.now, session, (kind, flags), input.bytes(), &mut out);
+                self.take(1, out);
+            }
             0 | 1 => {
                 let kind = [FrameKind::Packet, FrameKind::Message, FrameKind::Control][input.below(3)];
                 let Some(session) = self.session(end, input) else { return };
@@ -365,6 +389,9 @@ impl Pair {
                 }
                 Event::Received { remote, payload, .. } | Event::Early { remote, payload, .. } => {
                     assert_eq!(remote, addr(1 - end));
+                    if self.hostile {
+                        continue;
+                    }
                     let left = self.under_way[end].get_mut(&payload).filter(|left| **left > 0);
                     *left.expect("a payload that was never sent, or came in twice") -= 1;
                 }

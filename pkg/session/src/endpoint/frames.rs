@@ -1,5 +1,8 @@
 //! What happens within sessions: frames opened and sealed, pieces joined, places changed, time passing.
 
+#[cfg(feature = "fuzz")]
+mod fuzz;
+
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
