@@ -7,12 +7,13 @@ pub mod fleet;
 pub mod messages;
 pub mod raw;
 pub mod report;
+pub mod streams;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use byway_api::OpenNode;
+use byway_api::{Node, OpenNode};
 use byway_client::Client;
 
 use crate::messages::End;
@@ -22,6 +23,11 @@ pub async fn open(api: &Path, raw: bool) -> Result<End> {
     if raw {
         return Ok(End::Raw(Arc::new(raw::RawNode::open(api).await?)));
     }
+    Ok(End::Node(open_node(api).await?))
+}
+
+/// Opens a node with a new key through our API.
+pub async fn open_node(api: &Path) -> Result<Arc<dyn Node>> {
     let client = Client::new(&format!("unix://{}", api.display()))?;
-    Ok(End::Node(Arc::new(client.open(&OpenNode::default()).await?)))
+    Ok(Arc::new(client.open(&OpenNode::default()).await?))
 }

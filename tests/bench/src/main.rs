@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use byway_bench::fleet::{Fleet, START, built_byway, in_path};
 use byway_bench::messages::{End, Load, measure};
-use byway_bench::open;
-use byway_bench::report::{Machine, Report, Row, Subject, Way};
+use byway_bench::report::{Machine, Report, Row, StreamRow, Subject, Way};
+use byway_bench::{open, open_node, streams};
 use clap::{Parser, Subcommand};
 
 /// Benchmarks of Byway.
@@ -21,7 +21,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Benchmark {
-    /// Messages over two hops, and between two nodes of one daemon.
+    /// Messages and byte streams, over two hops and between two nodes of one daemon.
     Messages(Messages),
 }
 
@@ -33,6 +33,9 @@ struct Messages {
     /// How long each measurement sends, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Bytes of each stream, in millions.
+    #[arg(long, default_value_t = 200)]
+    stream_megabytes: u64,
     /// The daemon; without it the one that was built with this program.
     #[arg(long, value_name = "PROGRAM")]
     byway: Option<PathBuf>,
@@ -63,6 +66,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// Ways, and the place in the line of the daemon at their end; all begin at the first.
+const WAYS: [(Way, usize); 2] = [(Way::TwoHops, 2), (Way::SameDaemon, 0)];
+
 async fn run(arguments: &Messages) -> Result<bool> {
     let byway = arguments.byway.clone().map_or_else(built_byway, Ok)?;
     let load =
@@ -72,6 +78,12 @@ async fn run(arguments: &Messages) -> Result<bool> {
     for subject in [Subject::Byway, Subject::BywayInet256Api] {
         rows.extend(both_ways(&fleet, subject, load).await.with_context(|| fleet.logs())?);
     }
+    let mut carried = Vec::new();
+    for (way, target) in WAYS {
+        let (from, to) = (open_node(fleet.api(0)).await?, open_node(fleet.api(target)).await?);
+        let measured = streams::measure(from, to, arguments.stream_megabytes * 1_000_000).await;
+        carried.push(StreamRow { way, carried: measured.with_context(|| fleet.logs())? });
+    }
     fleet.stop().await?;
     if let Some(inet256) = arguments.inet256.clone().or_else(|| in_path("inet256")) {
         let fleet = Fleet::inet256(&inet256).await?;
@@ -79,7 +91,7 @@ async fn run(arguments: &Messages) -> Result<bool> {
         fleet.stop().await?;
     }
 
-    let report = Report::new(Machine::this(version(&byway)?), rows);
+    let report = Report::new(Machine::this(version(&byway)?), rows, carried);
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -97,7 +109,7 @@ async fn run(arguments: &Messages) -> Result<bool> {
 
 async fn both_ways(fleet: &Fleet, subject: Subject, load: Load) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (way, target) in [(Way::TwoHops, 2), (Way::SameDaemon, 0)] {
+    for (way, target) in WAYS {
         let raw = subject != Subject::Byway;
         let (from, to): (End, End) = (open(fleet.api(0), raw).await?, open(fleet.api(target), raw).await?);
         from.reaches(&to, START).await?;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::messages::Seen;
+use crate::streams::Carried;
 
 /// What INET256's reference v0.0.8 delivered over two hops with messages of 1,280 bytes, in Mbit/s: 8 to 10 in our
 /// measurements on two cores, in namespaces; the better figure counts.
@@ -17,6 +18,8 @@ pub struct Report {
     pub machine: Machine,
     /// What.
     pub rows: Vec<Row>,
+    /// Byte streams.
+    pub streams: Vec<StreamRow>,
     /// Two hops through our API, over the reference: what it measured here if it was at hand, else [`REFERENCE_MBITS`].
     pub ratio: Option<f64>,
     /// Whether the reference was measured in this run.
@@ -49,6 +52,15 @@ pub struct Row {
     pub seen: Seen,
     /// Processor time of the daemons, in seconds.
     pub cpu_seconds: f64,
+}
+
+/// One measurement of a byte stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StreamRow {
+    /// Which way.
+    pub way: Way,
+    /// What was seen.
+    pub carried: Carried,
 }
 
 /// Between which nodes.
@@ -108,7 +120,7 @@ impl Machine {
 
 impl Report {
     /// Sums up `rows`.
-    pub fn new(machine: Machine, rows: Vec<Row>) -> Self {
+    pub fn new(machine: Machine, rows: Vec<Row>, streams: Vec<StreamRow>) -> Self {
         let two_hops = |subject| {
             rows.iter()
                 .find(|row| row.way == Way::TwoHops && row.subject == subject)
@@ -117,7 +129,7 @@ impl Report {
         let reference = two_hops(Subject::Inet256);
         let ratio = two_hops(Subject::Byway)
             .map(|ours| ours / reference.unwrap_or(REFERENCE_MBITS).max(f64::MIN_POSITIVE));
-        Self { machine, ratio, reference_measured: reference.is_some(), rows }
+        Self { machine, ratio, reference_measured: reference.is_some(), rows, streams }
     }
 
     /// For people.
@@ -162,6 +174,14 @@ impl Report {
             };
             let _ = write!(text, "\nTwo hops through our own API: **{ratio:.0} times** {basis}.\n");
         }
+        if !self.streams.is_empty() {
+            text += "\n## Byte streams\n\nOne stream, as `byway dial` and `byway listen` use it, between the same nodes.\n\n\
+                     | way | MB | Mbit/s |\n|---|---:|---:|\n";
+        }
+        for row in &self.streams {
+            let megabytes = row.carried.bytes as f64 / 1e6;
+            let _ = writeln!(text, "| {} | {megabytes:.0} | {:.1} |", row.way.name(), row.carried.mbits());
+        }
         text
     }
 }
@@ -189,16 +209,20 @@ mod unit {
     #[test]
     fn the_ratio_is_to_the_reference_if_it_ran_and_else_to_its_known_figure() {
         let ours = row(Way::TwoHops, Subject::Byway, 300.0);
-        let alone = Report::new(machine(), vec![row(Way::SameDaemon, Subject::Byway, 900.0), ours.clone()]);
+        let alone = Report::new(
+            machine(),
+            vec![row(Way::SameDaemon, Subject::Byway, 900.0), ours.clone()],
+            Vec::new(),
+        );
         assert!((alone.ratio.unwrap() - 30.0).abs() < 1e-6 && !alone.reference_measured);
-        let both = Report::new(machine(), vec![ours, row(Way::TwoHops, Subject::Inet256, 15.0)]);
+        let both = Report::new(machine(), vec![ours, row(Way::TwoHops, Subject::Inet256, 15.0)], Vec::new());
         assert!((both.ratio.unwrap() - 20.0).abs() < 1e-6 && both.reference_measured);
-        assert_eq!(Report::new(machine(), Vec::new()).ratio, None);
+        assert_eq!(Report::new(machine(), Vec::new(), Vec::new()).ratio, None);
     }
 
     #[test]
     fn the_page_has_a_line_for_each_measurement_and_json_leads_back() {
-        let report = Report::new(machine(), vec![row(Way::TwoHops, Subject::Byway, 300.0)]);
+        let report = Report::new(machine(), vec![row(Way::TwoHops, Subject::Byway, 300.0)], Vec::new());
         assert!(
             report.markdown().contains("| two hops | Byway, own API | 1250 | 300.0 |"),
             "{}",
