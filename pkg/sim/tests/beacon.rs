@@ -45,9 +45,9 @@ fn at_no_instant_do_next_hops_form_a_loop_while_links_come_and_go() {
         for step in 0..300 {
             let Some((a, b)) = world.dice().pick(&topology.links).copied() else { break };
             if world.dice().chance(0.5) {
-                world.cut(a, b)
+                world.cut(a, b);
             } else {
-                world.restore(a, b)
+                world.restore(a, b);
             }
             for _ in 0..10 {
                 let pause = world.dice().time(Duration::from_millis(30));
