@@ -320,7 +320,6 @@ fn tap(pid: u32, name: &str) -> Result<SyncDevice> {
     let device = DeviceBuilder::new()
         .name(name)
         .layer(Layer::L2)
-        .tx_queue_len(1000)
         .enable(false)
         .build_sync()
         .with_context(|| format!("cannot make the TAP device {name}"))?;
