@@ -27,13 +27,40 @@ pub(crate) fn check() -> Result<usize> {
     let mut used = BTreeSet::new();
     let members = command::output(command::program("git").args(["ls-files", "*Cargo.toml"]))?;
     for member in members.lines().filter(|name| *name != "Cargo.toml") {
-        used.extend(used_by(&read(member)?).with_context(|| member.to_owned())?);
+        let named = used_by(&read(member)?).with_context(|| member.to_owned())?;
+        let sources = sources(member.trim_end_matches("Cargo.toml"))?;
+        faults.extend(
+            named
+                .iter()
+                .filter(|name| !mentions(&sources, &name.replace('-', "_")))
+                .map(|name| format!("{member} names {name}, and no source beside it does")),
+        );
+        used.extend(named);
     }
     faults.extend(declared.difference(&used).map(|name| format!("{name} is declared, but no crate uses it")));
     if !faults.is_empty() {
         bail!("{}", faults.join("\n"));
     }
     Ok(declared.len())
+}
+
+/// All Rust sources that git tracks in `folder`, one after the other.
+fn sources(folder: &str) -> Result<String> {
+    let files = command::output(command::program("git").args(["ls-files", "--", &format!("{folder}*.rs")]))?;
+    let mut sources = String::new();
+    for file in files.lines() {
+        // A file that was just removed has no words.
+        sources += &std::fs::read_to_string(command::root().join(file)).unwrap_or_default();
+    }
+    Ok(sources)
+}
+
+/// Whether `word` stands in `text` as a whole word.
+fn mentions(text: &str, word: &str) -> bool {
+    let is_part = |character: char| character.is_alphanumeric() || character == '_';
+    text.match_indices(word).any(|(start, _)| {
+        !text[..start].ends_with(is_part) && !text[start + word.len()..].starts_with(is_part)
+    })
 }
 
 /// Names in `[workspace.dependencies]` that are not our own.
@@ -83,5 +110,11 @@ mod unit {
         assert_eq!(used_by(member).unwrap(), expected);
         let text = "| crate | why |\n|---|---|\n| `bytes` | shared buffers |\n";
         assert_eq!(explained(text), BTreeSet::from(["bytes".into()]));
+    }
+
+    #[test]
+    fn only_whole_words_count() {
+        assert!(mentions("use quinn::Endpoint;", "quinn"));
+        assert!(!mentions("use quinn_udp::Socket;", "quinn") && !mentions("my_quinn", "quinn"));
     }
 }
