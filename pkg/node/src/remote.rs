@@ -70,6 +70,8 @@ pub(crate) struct Remote {
     /// Largest payload that fits one frame.
     pub(crate) mtu: u16,
     pub(crate) used: Instant,
+    /// Whether the local side ever sent it something: such a remote node is not forgotten for a stranger.
+    pub(crate) spoken_to: bool,
     pub(crate) rtt: Option<Duration>,
     held: VecDeque<Held>,
     held_cost: u64,
@@ -91,6 +93,7 @@ impl Remote {
             pings: Vec::new(),
             mtu: SAFE_MTU,
             used: now,
+            spoken_to: false,
             rtt: None,
             held: VecDeque::new(),
             held_cost: 0,
@@ -181,6 +184,7 @@ impl Remote {
     /// Something left that ought to be answered some time.
     pub(crate) fn sent(&mut self, now: Instant) {
         self.used = now;
+        self.spoken_to = true;
         self.unanswered_since.get_or_insert(now);
     }
 

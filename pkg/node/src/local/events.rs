@@ -23,6 +23,13 @@ impl Local {
             let mut events = std::mem::take(&mut self.events);
             if outbox.is_empty() && events.is_empty() {
                 (self.outbox, self.events) = (outbox, events);
+                let local = self.addr;
+                let forgotten = self.forgotten.drain(..);
+                effects.outputs.extend(forgotten.map(|(remote, plane)| Output::Forgotten {
+                    local,
+                    remote,
+                    plane,
+                }));
                 return;
             }
             for action in outbox.drain() {

@@ -82,6 +82,8 @@ pub(crate) struct Local {
     outbox: Outbox,
     events: Vec<Event<Way>>,
     refresh_at: Option<Instant>,
+    /// Remote nodes that gave way to others, until the driver is told.
+    forgotten: Vec<(Addr, Plane)>,
 }
 
 impl Local {
@@ -104,6 +106,7 @@ impl Local {
             outbox: Outbox::default(),
             events: Vec::new(),
             refresh_at: None,
+            forgotten: Vec::new(),
         }
     }
 
@@ -329,12 +332,77 @@ impl Local {
         self.endpoint.counters()
     }
 
+    /// What is kept of `addr` in `plane`. When too many are kept, the one longest out of use gives way, those first that were
+    /// never spoken to: whoever makes addresses by the thousand pushes out his own.
     pub(super) fn remote(&mut self, now: Instant, addr: Addr, plane: Plane) -> Result<&mut Remote, ApiError> {
         if self.remotes.len() >= REMOTES_MAX && !self.remotes.contains_key(&(addr, plane)) {
-            return Err(ApiError::new(Code::Busy, "this node talks to too many others at once"));
+            let idle = |remote: &Remote| !remote.holds() && remote.pings.is_empty();
+            let least = self.remotes.iter().filter(|(_, remote)| idle(remote));
+            let least = least.min_by_key(|(_, remote)| (remote.spoken_to, remote.used)).map(|(key, _)| *key);
+            let busy = || ApiError::new(Code::Busy, "this node talks to too many others at once");
+            let key = least.ok_or_else(busy)?;
+            if let Some(session) = self.remotes.remove(&key).and_then(|remote| remote.session) {
+                self.endpoint.close(now, session, &mut self.events);
+            }
+            self.forgotten.push(key);
         }
         let entropy = &mut self.entropy;
         self.refresh_at.get_or_insert(now + REFRESH);
         Ok(self.remotes.entry((addr, plane)).or_insert_with(|| Remote::new(now, entropy.next_u32())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use byway_identity::{SeededEntropy, SigningKey, labelled_hash};
+    use byway_network::{NetworkId, Setup};
+
+    use super::*;
+
+    fn local(now: Instant) -> Local {
+        let key = SigningKey::from_seed(&[1; 32]);
+        let config = byway_session::Config {
+            usage: byway_session::Use::EndToEnd,
+            key: key.clone(),
+            group_key: None,
+            boot: 1,
+            unix: 1_800_000_000,
+            ratchet: Duration::from_secs(120),
+            prefer_aes: true,
+        };
+        let endpoint = Endpoint::new(now, config, Box::new(SeededEntropy::new(1)));
+        let setup = Setup {
+            key: key.clone(),
+            network: NetworkId::new("test", None),
+            digest: endpoint.record_digest(),
+            boot: 1,
+            leaf: false,
+            entropy: Box::new(SeededEntropy::new(2)),
+        };
+        let router = Box::new(byway_beacon::Beacon::new(now, setup));
+        Local::new(key.public(), router, endpoint, Box::new(SeededEntropy::new(3)))
+    }
+
+    fn stranger(number: u32) -> Addr {
+        Addr::from_bytes(labelled_hash("test", &[&number.to_be_bytes()]))
+    }
+
+    #[test]
+    fn strangers_by_the_thousand_push_out_each_other_and_not_whom_we_spoke_to() {
+        let now = Instant::now();
+        let mut local = local(now);
+        let friend = stranger(u32::MAX);
+        local.remote(now, friend, Plane::Any).expect("room").sent(now);
+        for number in 0..3 * REMOTES_MAX as u32 {
+            let now = now + Duration::from_millis(number.into());
+            local.remote(now, stranger(number), Plane::Any).expect("somebody gives way");
+        }
+        assert_eq!(local.remotes.len(), REMOTES_MAX);
+        assert!(local.remotes.contains_key(&(friend, Plane::Any)));
+        let mut effects = Effects::default();
+        local.pump(now, &mut effects);
+        let forgotten =
+            effects.outputs.iter().filter(|output| matches!(output, Output::Forgotten { .. })).count();
+        assert_eq!(forgotten, 2 * REMOTES_MAX + 1);
     }
 }
