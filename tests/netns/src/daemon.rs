@@ -49,6 +49,8 @@ pub struct DaemonConfig {
     pub prefix: Option<String>,
     /// Whether it has a TUN device.
     pub portal: bool,
+    /// Whether it logs everything.
+    pub debug: bool,
 }
 
 /// A running daemon; killed when it is dropped.
@@ -56,6 +58,7 @@ pub struct DaemonConfig {
 pub struct Daemon {
     process: Process,
     api: PathBuf,
+    config: PathBuf,
 }
 
 impl Identity {
@@ -98,6 +101,7 @@ impl DaemonConfig {
             listen: vec!["0.0.0.0:2561".into()],
             prefix: None,
             portal: true,
+            debug: false,
         }
     }
 
@@ -107,8 +111,9 @@ impl DaemonConfig {
         self
     }
 
-    /// The file.
-    fn toml(&self, api: &Path) -> Result<String> {
+    /// The file that says this on `host`.
+    pub fn toml(&self, host: &Host) -> Result<String> {
+        let api = host.path("api.sock");
         let key = self.identity.key.to_str().context("a path that is no text")?;
         let mut toml = String::new();
         writeln!(toml, "[node]\nkey = {}", serde_json::to_string(key)?)?;
@@ -117,6 +122,9 @@ impl DaemonConfig {
         writeln!(toml, "[portal]\nenabled = {}\nmancon = \"low\"", self.portal)?;
         if let Some(prefix) = &self.prefix {
             writeln!(toml, "prefix = {}", serde_json::to_string(prefix)?)?;
+        }
+        if self.debug {
+            writeln!(toml, "[log]\nlevel = \"debug\"")?;
         }
         for (peer, ports) in &self.allow {
             let (peer, ports) = (serde_json::to_string(peer)?, serde_json::to_string(ports)?);
@@ -148,10 +156,10 @@ impl Daemon {
         let (state, file, api) = (host.path("state"), host.path("byway.toml"), host.path("api.sock"));
         std::fs::create_dir_all(&state)?;
         std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700))?;
-        std::fs::write(&file, config.toml(&api)?)?;
+        std::fs::write(&file, config.toml(host)?)?;
         let mut command = host.command(program("byway")?, ["up", "--config"]);
         command.arg(&file).arg("--state").arg(&state);
-        Ok(Self { process: host.spawn(command)?, api })
+        Ok(Self { process: host.spawn(command)?, api, config: file })
     }
 
     /// Waits until its API answers.
@@ -187,6 +195,12 @@ impl Daemon {
     /// The socket of its API.
     pub fn api(&self) -> &Path {
         &self.api
+    }
+
+    /// Gives it another configuration, and tells it so; it says in its log when that holds.
+    pub fn reload(&self, file: &str) -> Result<()> {
+        std::fs::write(&self.config, file)?;
+        self.process.signal(Signal::SIGHUP)
     }
 
     /// Its process.

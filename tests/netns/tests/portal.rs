@@ -45,6 +45,27 @@ fn nobody_comes_in_but_by_rule_and_replies_do() -> Result<()> {
 }
 
 #[test]
+fn rules_can_change_while_it_runs_and_a_bad_file_changes_nothing() -> Result<()> {
+    let mut chain = Chain::start(None)?;
+    let daemon = chain.daemons[C].as_ref().context("C runs")?;
+    let pings = || -> bool {
+        let line = format!("ping -6 -n -c 1 -W 0.3 {}", chain.ipv6(C));
+        chain.hosts[A].output(&line).is_ok_and(|output| output.status.success())
+    };
+    let closed = DaemonConfig { allow: vec![], ..chain.configs[C].clone() };
+    daemon.reload(&closed.toml(&chain.hosts[C])?)?;
+    wait_for(Duration::from_secs(5), "the door to close", || !pings())?;
+    daemon.reload("[portal]\nallow = \"everything\"\n")?;
+    daemon.reload(&chain.configs[C].toml(&chain.hosts[C])?)?;
+    wait_for(Duration::from_secs(5), "the door to open", &pings)?;
+    daemon.reload("nonsense")?;
+    for _ in 0..10 {
+        ensure!(pings(), "a file that cannot be read changed something");
+    }
+    chain.daemons[C].take().context("C runs")?.stop()
+}
+
+#[test]
 fn a_packet_too_long_for_the_way_is_told_so_and_the_minimum_always_passes() -> Result<()> {
     let chain = Chain::start(None)?;
     let (a, c) = (&chain.hosts[A], chain.ipv6(C));
