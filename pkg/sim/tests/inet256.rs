@@ -181,6 +181,8 @@ fn re_open() {
     assert_eq!(twice, Err(Code::Conflict), "a node that is open is nobody else's");
     for round in 0..3 {
         send_recv_all(&mut world, &[node, other]);
+        // Both ends dialled at once; the second session must be up, or nobody tells the other end that it is over.
+        world.run_for(Duration::from_millis(100));
         world.close(node);
         let closed = world.send(node, other, Bytes::new()).map_err(|error| error.code);
         assert_eq!(closed, Err(Code::Closed), "round {round}");
