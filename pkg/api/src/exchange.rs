@@ -68,8 +68,9 @@ exchange! {
         /// The level; none: the node's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mancon: Option<ManCon>,
-        /// How long to wait for room in the queue, in milliseconds; none: 10 s.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        /// How long to wait for room in the queue, and how long the message may be held, in milliseconds; none: 10 s and
+        /// 60 s. `deadline` is the same.
+        #[serde(default, alias = "deadline", skip_serializing_if = "Option::is_none")]
         deadline_ms: Option<u64>,
     }
 }
@@ -92,6 +93,12 @@ exchange! {
         state: SendState,
         /// The level that was used.
         mancon: ManCon,
+        /// What a held message waits for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        /// When a held message is given up if it could not leave until then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<String>,
     }
 }
 
@@ -130,7 +137,7 @@ exchange! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mancon: Option<ManCon>,
         /// How long to wait, in milliseconds; none: 10 s.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, alias = "deadline", skip_serializing_if = "Option::is_none")]
         deadline_ms: Option<u64>,
     }
 }
@@ -396,7 +403,7 @@ mod tests {
         let body = format!(r#"{{"to":"{addr}","payload":"aGk=","mancon":"low","deadline_ms":5}}"#);
         let message: SendMessage = serde_json::from_str(&body).expect("it is whole");
         assert_eq!((&message.payload.0[..], message.mancon), (&b"hi"[..], Some(ManCon::Low)));
-        assert!(serde_json::from_str::<SendMessage>(&body.replace("deadline_ms", "deadline")).is_err());
+        assert!(serde_json::from_str::<SendMessage>(&body.replace("deadline_ms", "dead_line")).is_err());
         assert!(serde_json::from_str::<SendMessage>(&body.replace("aGk=", "aGk")).is_err());
         assert!(request(None, Some(600_001)).is_err());
     }

@@ -45,3 +45,6 @@ pub const MESSAGE_MAX: usize = 65_535;
 
 /// How long a call waits when its caller names no deadline.
 pub const DEFAULT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long a payload is held whose sender names no deadline.
+pub const HELD_LIFE: std::time::Duration = std::time::Duration::from_secs(60);

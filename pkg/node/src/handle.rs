@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use byway_api::body::{LinkInfo, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Trace};
 use byway_api::{
-    ApiError, BoxFuture, Code, DEFAULT_DEADLINE, Incoming, Kind, MESSAGE_MAX, ManCon, Node, OpenNode,
-    Outgoing, Request, Sent,
+    ApiError, BoxFuture, Code, DEFAULT_DEADLINE, HELD_LIFE, Incoming, Kind, MESSAGE_MAX, ManCon, Node,
+    OpenNode, Outgoing, Request, Sent,
 };
 use byway_identity::{Addr, Prefix, PublicKey};
 use byway_network::Plane;
@@ -30,8 +30,6 @@ const MESSAGE_ROOM: u64 = 16 * 1024 * 1024;
 const PACKET_ROOM: u64 = 4 * 1024 * 1024;
 /// Receivers that one node keeps a gate for.
 const GATES_MAX: usize = 8_192;
-/// How long a payload is held whose sender named no deadline.
-const LIFE: Duration = Duration::from_secs(60);
 /// A call never waits longer, whatever its caller asks.
 const DEADLINE_MAX: Duration = Duration::from_secs(3_600);
 
@@ -66,6 +64,11 @@ impl Shared {
             gates: Mutex::default(),
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// The core has opened the node.
+    pub(crate) fn open(&self) {
+        self.closed.store(false, Ordering::Release);
     }
 
     pub(crate) fn inbox(&self, kind: Kind) -> &Inbox {
@@ -116,6 +119,10 @@ impl Shared {
             return Ok(gate.clone());
         }
         if gates.len() >= GATES_MAX {
+            // Those that nobody uses and no session needs, such as of receivers that were refused at once.
+            gates.retain(|_, gate| !gate.is_idle() || Arc::strong_count(gate) > 1);
+        }
+        if gates.len() >= GATES_MAX {
             return Err(ApiError::new(Code::Busy, "this node talks to too many others at once"));
         }
         let gate = Arc::new(Gate {
@@ -125,6 +132,12 @@ impl Shared {
         });
         gates.insert((remote, plane), gate.clone());
         Ok(gate)
+    }
+}
+
+impl Gate {
+    fn is_idle(&self) -> bool {
+        !self.ready.load(Ordering::Acquire) && self.permits.available_permits() >= UNDER_WAY as usize
     }
 }
 
@@ -161,11 +174,15 @@ impl Handle {
             .key
             .unwrap_or_else(|| byway_identity::SigningKey::generate(&mut byway_identity::OsEntropy));
         let shared = Arc::new(Shared::new(key.public(), options.mancon));
+        // Until the core has opened it there is nothing to close; the address may even be that of another node.
+        shared.closed.store(true, Ordering::Release);
+        let node =
+            Arc::new(NodeHandle { shared, commands: self.commands.clone(), levels: self.levels.clone() });
         let (reply, answer) = oneshot::channel();
-        let command = Command::Open { key: Box::new(key), shared: shared.clone(), reply };
+        let command = Command::Open { key: Box::new(key), node, reply };
         self.commands.send(command).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())??;
-        Ok(Arc::new(NodeHandle { shared, commands: self.commands.clone(), levels: self.levels.clone() }))
+        let node = answer.await.map_err(|_| stopped())??;
+        Ok(node)
     }
 
     /// Peers.
@@ -308,7 +325,7 @@ impl NodeHandle {
         }
         let (level, plane) = self.allowed(request.mancon)?;
         let now = Instant::now();
-        let until = now + request.deadline.unwrap_or(LIFE).min(DEADLINE_MAX);
+        let until = now + request.deadline.unwrap_or(HELD_LIFE).min(DEADLINE_MAX);
         let gate = self.shared.gate(to, plane)?;
         let ready = gate.ready.load(Ordering::Acquire);
         let send = SendRequest { to, kind, payload, level, plane, until };
@@ -451,6 +468,10 @@ impl Node for NodeHandle {
     }
 
     fn close(&self) {
+        // Closed once is enough: by the second time its address may be that of another node.
+        if self.shared.closed.load(Ordering::Acquire) {
+            return;
+        }
         self.shared.end();
         let command = Command::Close { addr: self.shared.addr };
         if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command)

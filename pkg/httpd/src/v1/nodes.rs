@@ -12,8 +12,10 @@ use byway_api::body::NodeInfo;
 use byway_api::exchange::{
     OpenNodeAnswer, OpenNodeRequest, Problem, Secret, SendAnswer, SendMessage, SendState, request,
 };
-use byway_api::{ApiError, Code, DEFAULT_DEADLINE, Kind, MESSAGE_MAX, OpenNode, Outgoing, frame};
+use byway_api::{ApiError, Code, DEFAULT_DEADLINE, HELD_LIFE, Kind, MESSAGE_MAX, OpenNode, Outgoing, frame};
 use byway_identity::Addr;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::access::NodeToken;
 use crate::app::App;
@@ -90,8 +92,16 @@ pub(super) async fn send(
     let request = request(message.mancon, message.deadline_ms)?;
     let sending = node.send(Outgoing { to: message.to, kind: Kind::Message, payload, request });
     let sent = within(request.wait(), "the message was not taken", sending).await?;
-    let state = if sent.held { SendState::Held } else { SendState::Sent };
-    Ok((StatusCode::ACCEPTED, Json(SendAnswer { state, mancon: sent.mancon })))
+    let mancon = sent.mancon;
+    let answer = if sent.held {
+        let until = OffsetDateTime::now_utc() + request.deadline.unwrap_or(HELD_LIFE);
+        let why = "no session with the receiver is up yet, or its window is full";
+        let (why, until) = (Some(why.to_owned()), until.format(&Rfc3339).ok());
+        SendAnswer { state: SendState::Held, mancon, why, until }
+    } else {
+        SendAnswer { state: SendState::Sent, mancon, why: None, until: None }
+    };
+    Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
 /// Messages both ways, as binary frames over a WebSocket.
