@@ -36,7 +36,7 @@ use crate::replay::Memory;
 use crate::timers::Timers;
 use crate::transport::{self, kind};
 use crate::{
-    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus, Use,
+    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus, Tally, Use,
 };
 
 /// Most sessions; beyond, no new ones are accepted.
@@ -265,12 +265,14 @@ impl<P: Place> Endpoint<P> {
     /// Ends a session and tells the remote. All sessions with that remote in that plane end with it.
     pub fn close(&mut self, now: Instant, session: SessionId, out: &mut Vec<Event<P>>) {
         let Some(known) = self.sessions.get(&session) else { return };
-        let all = self.remotes.get(&(known.remote, known.plane)).cloned().unwrap_or_default();
+        let mut all = self.remotes.get(&(known.remote, known.plane)).cloned().unwrap_or_default();
         for id in &all {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.pending = false;
             }
         }
+        // The one that the user goes by ends last, so that nothing is told but its end.
+        all.sort_by_key(|id| self.sessions.get(id).is_some_and(|session| session.told));
         for id in all {
             if let Some((session, mut sealing)) = self.sealing(now, id, out) {
                 let place = session.place.clone();
@@ -344,6 +346,15 @@ impl<P: Place> Endpoint<P> {
         let mut sessions: Vec<_> = self.sessions.values().map(Session::status).collect();
         sessions.sort_by_key(|status| status.session);
         sessions
+    }
+
+    /// What was counted with `remote` in `plane` since there last was no session.
+    pub fn tally(&self, remote: &Addr, plane: u8) -> Tally {
+        let mut tally = Tally::default();
+        for id in self.remotes.get(&(*remote, plane)).into_iter().flatten() {
+            tally.add(self.sessions.get(id).map(|session| session.tally).unwrap_or_default());
+        }
+        tally
     }
 
     /// What was counted since the start.

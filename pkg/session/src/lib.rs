@@ -94,5 +94,5 @@ mod tests;
 
 pub use endpoint::Endpoint;
 pub use types::{
-    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus, Use,
+    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus, Tally, Use,
 };

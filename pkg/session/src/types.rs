@@ -100,7 +100,8 @@ pub enum Event<P> {
     },
     /// A session is up and may be used.
     ///
-    /// A newer session with the same remote and plane replaces an older one without a [`Event::Down`] between.
+    /// A newer session with the same remote and plane replaces an older one without a [`Event::Down`] between. The one told of
+    /// last is there until `Down` names it; should it end before an older one, that older one is told of again.
     Up {
         /// Which.
         session: SessionId,
@@ -219,6 +220,22 @@ pub struct Counters {
     pub overload: u64,
 }
 
+/// What was counted between two addresses in one plane, over all sessions that followed one another there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Handshakes that became sessions.
+    pub established: u64,
+    /// Of these, those made inside an older session, to renew its keys.
+    pub renewed: u64,
+    /// Dropped: names a session, but does not open.
+    pub forged: u64,
+    /// Dropped: seen before, or too old.
+    pub replayed: u64,
+    /// Dropped: malformed, before or after it was opened.
+    pub malformed: u64,
+}
+
 /// A session, to be shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionStatus {
@@ -236,4 +253,17 @@ pub struct SessionStatus {
     pub sent: u64,
     /// Payloads received.
     pub received: u64,
+    /// Handshakes and drops, with those of earlier sessions that ended and left it in use.
+    pub tally: Tally,
+}
+
+impl Tally {
+    /// Adds what `other` counted.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.established += other.established;
+        self.renewed += other.renewed;
+        self.forged += other.forged;
+        self.replayed += other.replayed;
+        self.malformed += other.malformed;
+    }
 }

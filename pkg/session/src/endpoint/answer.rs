@@ -357,7 +357,7 @@ impl<P: Place> Endpoint<P> {
             keys,
             started: incoming.started,
             rtt: now.saturating_duration_since(incoming.started),
-            asked: false,
+            inside: incoming.route.via.is_some(),
         };
         let session = self.install(now, made, out);
         self.confirm(now, session, out);
@@ -398,7 +398,7 @@ impl<P: Place> Endpoint<P> {
             keys: ready.keys,
             started: incoming.started,
             rtt: now.saturating_duration_since(incoming.started),
-            asked: false,
+            inside: incoming.route.via.is_some(),
         };
         let session = self.install(now, made, out);
         self.schedule_session(now, session);

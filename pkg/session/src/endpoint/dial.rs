@@ -403,7 +403,7 @@ impl<P: Place> Endpoint<P> {
             keys: finished.keys,
             started: attempt.started,
             rtt,
-            asked: attempt.route.via.is_none(),
+            inside: attempt.route.via.is_some(),
         };
         let m3 = finished.m3.map(Bytes::from);
         if let Some(m3) = &m3 {

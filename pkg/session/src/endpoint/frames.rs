@@ -69,16 +69,14 @@ impl<P: Place> Endpoint<P> {
         }
         let opened = match session.open(now, &mut bytes) {
             Ok(opened) => opened,
-            Err(OpenError::Malformed) => {
-                self.counters.malformed += 1;
-                return;
-            }
-            Err(OpenError::Replayed) => {
-                self.counters.replayed += 1;
-                return;
-            }
-            Err(OpenError::Forged) => {
-                self.counters.forged += 1;
+            Err(error) => {
+                let (all, own) = match error {
+                    OpenError::Malformed => (&mut self.counters.malformed, &mut session.tally.malformed),
+                    OpenError::Replayed => (&mut self.counters.replayed, &mut session.tally.replayed),
+                    OpenError::Forged => (&mut self.counters.forged, &mut session.tally.forged),
+                };
+                *all += 1;
+                *own += 1;
                 return;
             }
         };
@@ -102,7 +100,7 @@ impl<P: Place> Endpoint<P> {
                 Ok(Some((kind::HANDSHAKE, whole))) => self.handle_inside(now, id, &whole, out),
                 Ok(Some((kind, whole))) => self.receive(now, id, place, kind, whole, out),
                 Ok(None) => {}
-                Err(_) => self.counters.malformed += 1,
+                Err(_) => self.count_malformed(id),
             },
             kind::CHALLENGE => self.hear_challenge(now, id, &place, opened.flags, &bytes, out),
             kind::HANDSHAKE => self.handle_inside(now, id, &bytes, out),
@@ -126,10 +124,7 @@ impl<P: Place> Endpoint<P> {
             kind::PACKET => FrameKind::Packet,
             kind::MESSAGE => FrameKind::Message,
             kind::CONTROL => FrameKind::Control,
-            _ => {
-                self.counters.malformed += 1;
-                return;
-            }
+            _ => return self.count_malformed(id),
         };
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.count_received(now);
@@ -138,6 +133,14 @@ impl<P: Place> Endpoint<P> {
         out.push(Event::Received { session: id, remote, place, kind, payload });
         if due {
             self.rekey(now, id, out);
+        }
+    }
+
+    /// Something malformed was inside a frame that opened.
+    fn count_malformed(&mut self, id: SessionId) {
+        self.counters.malformed += 1;
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.tally.malformed += 1;
         }
     }
 
@@ -224,7 +227,7 @@ impl<P: Place> Endpoint<P> {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.wipe(now);
         let unheard = session.flight.as_ref().is_some_and(|flight| now >= flight.until);
-        if unheard && session.pending && session.asked {
+        if unheard && session.pending && !session.inside {
             // Nobody was told that it was up, so nobody needs to hear that it is down.
             let (remote, place) = (session.remote, session.place.clone());
             out.push(Event::Failed { remote, place, why: CloseReason::Timeout });

@@ -11,7 +11,7 @@ use crate::cipher::Cipher;
 use crate::fragment;
 use crate::handshake::Keys;
 use crate::transport::{self, Receiver, Sender, kind};
-use crate::{Event, Place, SessionId, SessionStatus};
+use crate::{Event, Place, SessionId, SessionStatus, Tally};
 
 /// Without use for so long, a session is dropped.
 const IDLE: Duration = Duration::from_secs(600);
@@ -50,8 +50,10 @@ pub(super) struct Session<P> {
     pub(super) replaced: bool,
     /// Not told of yet: this side began it, and has an older one to use until the remote shows that it has it too.
     pub(super) pending: bool,
-    /// Its handshake was asked for, and did not begin by itself inside an older session.
-    pub(super) asked: bool,
+    /// Of all sessions with this remote, the one that the user was told of last, and so goes by.
+    pub(super) told: bool,
+    /// Its handshake went inside an older session, without being asked for.
+    pub(super) inside: bool,
     /// What the initiator says again until a frame comes.
     pub(super) flight: Option<Box<Flight<P>>>,
     pub(super) rekey_at: Instant,
@@ -61,6 +63,7 @@ pub(super) struct Session<P> {
     next_fragment: u32,
     sent: u64,
     received: u64,
+    pub(super) tally: Tally,
     pub(super) timer: Option<Instant>,
 }
 
@@ -82,7 +85,7 @@ pub(super) struct Made<P> {
     pub(super) keys: Keys,
     pub(super) started: Instant,
     pub(super) rtt: Duration,
-    pub(super) asked: bool,
+    pub(super) inside: bool,
 }
 
 /// What sealing needs of the endpoint.
@@ -99,7 +102,7 @@ pub(super) struct Spent;
 
 impl<P: Place> Session<P> {
     pub(super) fn new(now: Instant, id: SessionId, made: Made<P>) -> Self {
-        let Made { remote, place, initiator, index, peer_index, keys, started, rtt, asked } = made;
+        let Made { remote, place, initiator, index, peer_index, keys, started, rtt, inside } = made;
         let patience = if initiator { Duration::ZERO } else { REKEY_PATIENCE };
         Self {
             id,
@@ -119,7 +122,8 @@ impl<P: Place> Session<P> {
             heard: now,
             replaced: false,
             pending: false,
-            asked,
+            told: false,
+            inside,
             flight: None,
             rekey_at: now + REKEY + patience,
             roam: None,
@@ -127,6 +131,7 @@ impl<P: Place> Session<P> {
             next_fragment: 0,
             sent: 0,
             received: 0,
+            tally: Tally::default(),
             timer: None,
         }
     }
@@ -246,6 +251,7 @@ impl<P: Place> Session<P> {
             since: self.since,
             sent: self.sent,
             received: self.received,
+            tally: self.tally,
         }
     }
 }

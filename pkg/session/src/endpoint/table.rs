@@ -42,11 +42,13 @@ impl<P: Place> Endpoint<P> {
     pub(super) fn promote(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.pending) else { return };
         session.pending = false;
+        session.tally.established += 1;
+        session.tally.renewed += u64::from(session.inside);
         self.counters.established += 1;
         tracing::debug!(remote = ?session.remote, initiator = session.initiator, "a session is up");
         let (remote, initiator, started) = (session.remote, session.initiator, session.started);
         let key = (remote, session.plane);
-        out.push(Event::Up { session: id, remote, place: session.place.clone(), initiator });
+        self.tell_up(id, out);
         let Some(peers) = self.remotes.get_mut(&key) else { return };
         let before =
             peers.first().filter(|first| **first != id).and_then(|first| self.sessions.get_mut(first));
@@ -77,6 +79,20 @@ impl<P: Place> Endpoint<P> {
         }
     }
 
+    /// Tells that a session is up, unless that was the last thing told of its remote.
+    fn tell_up(&mut self, id: SessionId, out: &mut Vec<Event<P>>) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.told) else { return };
+        session.told = true;
+        let (remote, initiator) = (session.remote, session.initiator);
+        let key = (remote, session.plane);
+        out.push(Event::Up { session: id, remote, place: session.place.clone(), initiator });
+        for other in self.remotes.get(&key).into_iter().flatten().filter(|other| **other != id) {
+            if let Some(other) = self.sessions.get_mut(other) {
+                other.told = false;
+            }
+        }
+    }
+
     /// Takes a session out of the table; tells if it was the last one.
     pub(super) fn end(&mut self, now: Instant, id: SessionId, why: CloseReason, out: &mut Vec<Event<P>>) {
         let Some(session) = self.sessions.remove(&id) else { return };
@@ -89,8 +105,13 @@ impl<P: Place> Endpoint<P> {
             Some(first) => {
                 if let Some(next) = self.sessions.get_mut(&first) {
                     next.replaced = false;
+                    next.tally.add(session.tally);
                 }
                 self.promote(now, first, out);
+                // The user went by the one that ended, and needs to know of another.
+                if session.told {
+                    self.tell_up(first, out);
+                }
             }
             None => {
                 self.remotes.remove(&key);
