@@ -189,6 +189,8 @@ struct Pair {
     ends: [Endpoint<Spot>; 2],
     flight: Vec<Datagram>,
     sessions: [Vec<SessionId>; 2],
+    /// By plane, the session that a user who goes by `Up` and `Down` alone believes to have.
+    believed: [[Option<SessionId>; 2]; 2],
     /// Payloads that were sent to each end, less those that arrived.
     under_way: [HashMap<Bytes, usize>; 2],
 }
@@ -204,6 +206,7 @@ impl Pair {
             ends: [endpoint(now, usage, 0, 0), endpoint(now, usage, 1, 1)],
             flight: Vec::new(),
             sessions: [Vec::new(), Vec::new()],
+            believed: [[None; 2]; 2],
             under_way: [HashMap::new(), HashMap::new()],
         };
         pair.connect(0, 0, None);
@@ -383,9 +386,10 @@ impl Pair {
         for event in out {
             match event {
                 Event::Transmit { place, bytes } => self.put(Datagram { to: 1 - end, from: place, bytes }),
-                Event::Up { session, remote, .. } => {
+                Event::Up { session, remote, place, .. } => {
                     assert_eq!(remote, addr(1 - end), "a session with nobody we know");
                     self.sessions[end].push(session);
+                    self.believed[end][usize::from(place.plane())] = Some(session);
                 }
                 Event::Received { remote, payload, .. } | Event::Early { remote, payload, .. } => {
                     assert_eq!(remote, addr(1 - end));
@@ -395,11 +399,15 @@ impl Pair {
                     let left = self.under_way[end].get_mut(&payload).filter(|left| **left > 0);
                     *left.expect("a payload that was never sent, or came in twice") -= 1;
                 }
-                Event::Down { session, .. } => {
-                    assert!(self.sessions[end].contains(&session), "the end of a session that never was");
+                Event::Down { session, plane, .. } => {
+                    let believed = self.believed[end][usize::from(plane)].take();
+                    assert_eq!(believed, Some(session), "the end of another session than the one told of");
                 }
                 Event::Moved { .. } | Event::Failed { .. } => {}
             }
+        }
+        for session in self.believed[end].iter().flatten() {
+            assert!(self.ends[end].place(*session).is_some(), "a session is gone, and nobody was told");
         }
     }
 }
