@@ -317,12 +317,12 @@ impl Running {
 fn tap(pid: u32, name: &str) -> Result<SyncDevice> {
     let namespace = File::open(format!("/proc/{pid}/ns/net")).with_context(|| format!("no process {pid}"))?;
     setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter the network namespace")?;
-    let device = DeviceBuilder::new()
-        .name(name)
-        .layer(Layer::L2)
-        .enable(false)
-        .build_sync()
-        .with_context(|| format!("cannot make the TAP device {name}"))?;
+    let device =
+        DeviceBuilder::new().name(name).layer(Layer::L2).enable(false).build_sync().with_context(|| {
+            format!(
+                "cannot make the TAP device {name} (every user must be let at it: chmod 666 /dev/net/tun)"
+            )
+        })?;
     device.set_nonblocking(true)?;
     Ok(device)
 }
