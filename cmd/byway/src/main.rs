@@ -72,7 +72,8 @@ fn run(cli: &Cli, out: &mut Out<'_>) -> Result<(), Failure> {
 }
 
 async fn with_daemon(command: &Command, global: &Global, out: &mut Out<'_>) -> Result<(), Failure> {
-    let stop = Stop::on_signal()?;
+    // Only the demo has something to clean up when its terminal goes; other commands leave that to `nohup` and the system.
+    let stop = Stop::on_signal(matches!(command, Command::Demo(_)))?;
     if let Command::Demo(args) = command {
         return commands::demo::run(args, out, stop).await;
     }

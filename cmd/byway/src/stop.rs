@@ -13,16 +13,18 @@ impl Stop {
         (sender, Self(receiver))
     }
 
-    /// One that Ctrl-C or SIGTERM utters.
-    pub(crate) fn on_signal() -> std::io::Result<Self> {
+    /// One that Ctrl-C or SIGTERM utters, and with `hangup` the end of the terminal, too.
+    pub(crate) fn on_signal(hangup: bool) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut gone = hangup.then(|| signal(SignalKind::hangup())).transpose()?;
         let (sender, stop) = Self::new();
         tokio::spawn(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                Some(_) = async { gone.as_mut()?.recv().await } => {}
             }
             sender.send_replace(true);
             sender.closed().await;

@@ -66,18 +66,23 @@ struct Node {
 pub(crate) async fn run(args: &Args, out: &mut Out<'_>, mut stop: Stop) -> Result<(), Failure> {
     let began = Instant::now();
     let mut scene = None;
+    let mut interrupted = false;
     let outcome = tokio::select! {
+        biased;
+        () = stop.wait() => {
+            interrupted = true;
+            Err(Failure::no("interrupted"))
+        }
         outcome = tokio::time::timeout(PATIENCE, play(args, out, began, &mut scene)) => {
             outcome.unwrap_or_else(|_| Err(Failure::no(format!("the demo is not through after {} s", PATIENCE.as_secs()))))
         }
-        () = stop.wait() => Err(Failure::no("interrupted")),
     };
     let Some(scene) = scene else { return outcome };
     if outcome.is_ok() && args.keep {
         keep(&scene, out)?;
         stop.wait().await;
     }
-    let failed = outcome.is_err();
+    let failed = outcome.is_err() && !interrupted;
     if let (true, Some(log)) = (failed, scene.last_words()) {
         out.note(log);
     }
