@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use byway_api::ApiError;
-use byway_stream::{Endpoint, EndpointConfig, Stream};
+use byway_stream::{ConnectError, Endpoint, EndpointConfig, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::Context;
@@ -38,14 +38,31 @@ pub(crate) async fn run(
     let node = super::open(context, args.key.as_deref()).await?;
     let config = EndpointConfig { accept: false, request: context.request(), ..EndpointConfig::default() };
     let endpoint = Endpoint::new(node, config);
-    let stream = endpoint.connect(to, &args.service).await.map_err(ApiError::from)?;
-    let outcome = tokio::select! {
-        outcome = join(stream, input, output) => outcome,
-        () = context.stop.wait() => Ok(()),
+    let connected = tokio::select! {
+        biased;
+        () = context.stop.wait() => Err(Failure::no("")),
+        connected = endpoint.connect(to, &args.service) => connected.map_err(explain),
+    };
+    let outcome = match connected {
+        Ok(stream) => tokio::select! {
+            outcome = join(stream, input, output) => outcome,
+            () = context.stop.wait() => Ok(()),
+        },
+        Err(failure) => Err(failure),
     };
     endpoint.close().await;
     endpoint.node().close();
     outcome
+}
+
+/// What usually is the matter when nothing answers: daemons take no streams, only `byway listen` does.
+fn explain(error: ConnectError) -> Failure {
+    match error {
+        ConnectError::Timeout => Failure::no(
+            "no answer in time; is it the address that `byway listen` prints, and does that still run?",
+        ),
+        other => ApiError::from(other).into(),
+    }
 }
 
 /// Copies both ways until the other side has said its last word; the end of `input` is passed on.
@@ -116,5 +133,23 @@ mod tests {
         assert_eq!(ran.status(), 1, "{}", ran.notes());
         fake.stop();
         assert_eq!(listener.end().await, 0);
+    }
+
+    #[tokio::test]
+    async fn ctrl_c_ends_the_waiting_for_an_answer() {
+        let fake = Fake::new();
+        fake.stop();
+        // The daemon's own node is there, and takes no streams.
+        let args = Args { addr: fake.addr().to_string(), service: SERVICE.into(), key: None };
+        let ran = fake.run(async |context| run(&args, context, tokio::io::empty(), Vec::new()).await).await;
+        assert_eq!((ran.status(), ran.notes()), (1, String::new()));
+    }
+
+    #[test]
+    fn silence_is_explained() {
+        let failure = explain(ConnectError::Timeout);
+        assert!(
+            failure.status().0 == 1 && failure.status().1.is_some_and(|text| text.contains("byway listen"))
+        );
     }
 }
