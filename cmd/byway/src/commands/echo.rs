@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use byway_api::{Incoming, Kind, Node, Outgoing, Request};
+use byway_api::{Code, Incoming, Kind, Node, Outgoing, Request};
 use byway_identity::Addr;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -52,11 +52,18 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_, '_>) -> Result<()
     } else {
         context.out.line(started.addr)?;
     }
-    let mut echo = Echo { node, request: context.request(), senders: HashMap::new() };
+    let (refusals, mut refused) = mpsc::channel(1);
+    let mut echo = Echo { node, request: context.request(), senders: HashMap::new(), refusals };
+    let mut told = false;
     loop {
         let incoming = tokio::select! {
             biased;
             () = context.stop.wait() => break,
+            Some(refusal) = refused.recv(), if !told => {
+                context.out.note(format!("nothing is sent back: {refusal}"));
+                told = true;
+                continue;
+            }
             incoming = echo.node.recv(Kind::Message) => incoming?,
         };
         echo.answer(incoming).await;
@@ -70,6 +77,8 @@ struct Echo {
     node: Arc<dyn Node>,
     request: Request,
     senders: HashMap<Addr, mpsc::Sender<Outgoing>>,
+    /// What the daemon says when the level allows no way; one of these is enough.
+    refusals: mpsc::Sender<String>,
 }
 
 impl Echo {
@@ -91,11 +100,15 @@ impl Echo {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let _ = queue.try_send(outgoing);
         self.senders.insert(from, queue);
-        let node = Arc::clone(&self.node);
+        let (node, refusals) = (Arc::clone(&self.node), self.refusals.clone());
         tokio::spawn(async move {
             while let Ok(Some(outgoing)) = tokio::time::timeout(FORGET, waiting.recv()).await {
-                // A sender that is gone gets no echo; there is nobody to tell.
-                let _ = node.send(outgoing).await;
+                // A sender that is gone gets no echo; there is nobody to tell. A refusal concerns the user here.
+                if let Err(error) = node.send(outgoing).await
+                    && error.code == Code::ManconUnsatisfied
+                {
+                    let _ = refusals.try_send(error.detail);
+                }
             }
         });
     }
@@ -104,7 +117,7 @@ impl Echo {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use byway_api::OpenNode;
+    use byway_api::{ManCon, OpenNode};
 
     use super::super::fake::Fake;
     use super::*;
@@ -124,6 +137,27 @@ mod tests {
             let incoming = node.recv(Kind::Message).await.expect("an echo");
             assert_eq!((incoming.from, incoming.payload.as_ref()), (addr, [number].as_slice()));
         }
+        fake.stop();
+        assert_eq!(ran.end().await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_level_without_a_way_is_told_and_does_not_end_it() {
+        let fake = Fake::new();
+        fake.refuse_above(ManCon::Medium);
+        let mut ran = fake.start(async move |context| {
+            context.level = Some(ManCon::High);
+            run(&Args { key: None }, context).await
+        });
+        let to: Addr = ran.line().await.parse().expect("an address");
+        let low = OpenNode { mancon: Some(ManCon::Low), ..OpenNode::default() };
+        let node = fake.service().open(low).await.expect("a node");
+        let outgoing =
+            Outgoing { to, kind: Kind::Message, payload: Bytes::new(), request: Request::default() };
+        node.send(outgoing.clone()).await.expect("room");
+        let note = ran.note().await;
+        assert!(note.starts_with("nothing is sent back: "), "{note}");
+        node.send(outgoing).await.expect("it goes on");
         fake.stop();
         assert_eq!(ran.end().await, 0);
     }

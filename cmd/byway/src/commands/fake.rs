@@ -60,6 +60,11 @@ impl Fake {
         self.double.0.added.lock().expect("no test panics with it").clone()
     }
 
+    /// No way for what is above `level`.
+    pub(crate) fn refuse_above(&self, level: ManCon) {
+        self.double.0.realm.refuse_above(level);
+    }
+
     pub(crate) fn is_down(&self) -> bool {
         self.double.0.down.load(Ordering::SeqCst)
     }
