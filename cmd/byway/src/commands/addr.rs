@@ -23,8 +23,7 @@ struct Answer {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, out: &mut Out<'_>) -> Result<(), Failure> {
-    let path = args.key.clone().unwrap_or_else(|| byway_daemon::Paths::of_user().state.join("identity.pem"));
-    let addr = keys::read(&path)?.public().addr();
+    let addr = keys::read_or_own(args.key.as_deref())?.public().addr();
     if out.json { out.object(&Answer { addr }) } else { out.line(addr) }
 }
 

@@ -1,7 +1,7 @@
 //! `byway ip6`.
 
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
+use std::path::Path;
 
 use byway_identity::{Addr, Ipv6Range};
 use serde::Serialize;
@@ -31,11 +31,7 @@ struct Answer {
 pub(crate) fn run(args: &Args, out: &mut Out<'_>) -> Result<(), Failure> {
     let addr = match args.key.as_deref().map(str::parse) {
         Some(Ok(addr)) => addr,
-        _ => {
-            let path = args.key.as_ref().map(PathBuf::from);
-            let path = path.unwrap_or_else(|| byway_daemon::Paths::of_user().state.join("identity.pem"));
-            keys::read(&path)?.public().addr()
-        }
+        _ => keys::read_or_own(args.key.as_deref().map(Path::new))?.public().addr(),
     };
     let ipv6 = args.prefix.ipv6(&addr).map_err(|error| Failure::no(error.to_string()))?;
     if out.json { out.object(&Answer { addr, ipv6 }) } else { out.line(ipv6) }
