@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 pub(crate) struct Global {
     /// The daemon's API, like unix:/run/byway/api.sock or http://127.0.0.1:2560; without it the user's socket, else the
     /// system's.
-    #[arg(long, global = true, value_name = "URL", env = "BYWAY_API")]
+    #[arg(long, global = true, value_name = "URL", env = "BYWAY_API", hide_env_values = true)]
     pub(crate) api: Option<String>,
     /// Prints data as JSON: one object, or one object a line where it goes on.
     #[arg(long, global = true)]
@@ -130,6 +130,14 @@ mod tests {
             }
         }
         assert!(Cli::try_parse_from(["byway", "status", "--no-such-option"]).is_err());
+    }
+
+    #[test]
+    fn help_shows_no_value_of_the_environment() {
+        // The URL may hold the token of the API.
+        for argument in Cli::command().get_arguments().filter(|argument| argument.get_env().is_some()) {
+            assert!(argument.is_hide_env_values_set(), "{}", argument.get_id());
+        }
     }
 
     #[test]
