@@ -134,6 +134,10 @@ impl Fragments {
             cost,
         };
         self.sets.insert(key, set);
+        // Sets that gave way leave their ends behind: as many as there are sets, and no more.
+        if self.ends.len() >= 2 * self.sets.len() + PER_REMOTE {
+            self.ends.retain(|(until, key)| self.sets.get(key).is_some_and(|set| set.until == *until));
+        }
         self.ends.push_back((until, key));
         let entry = self.remotes.entry(remote).or_default();
         entry.sets.push_back(key);
@@ -278,6 +282,18 @@ mod tests {
             .zip(payload.chunks(length))
             .map(|(index, bytes)| [&head(id, index, count)[..], bytes].concat())
             .collect()
+    }
+
+    #[test]
+    fn sets_that_gave_way_leave_nothing_behind() {
+        let start = Instant::now();
+        let mut fragments = Fragments::default();
+        for id in 0..100_000 {
+            let now = start + Duration::from_micros(id.into());
+            let piece = [&head(id, 0, 2)[..], &[0; 8]].concat();
+            assert_eq!(fragments.add(now, SessionId(1), REMOTE, 0, &piece), Ok(None));
+            assert!(fragments.ends.len() <= 3 * PER_REMOTE + 1, "{}", fragments.ends.len());
+        }
     }
 
     proptest! {

@@ -25,6 +25,10 @@ const SOURCES: usize = 4096;
 /// Answers per second to a `KEY?` that is shorter than its answer, and to one that is not.
 const SHORT_ASKS: f64 = 20.0;
 const EVEN_ASKS: f64 = 5000.0;
+/// How often one solved puzzle opens the gate: its handshake may have had to give way to others and come again.
+const PROOF_USES: u8 = 4;
+/// Solved puzzles that are remembered; beyond, a new secret makes the older ones worthless.
+const PROOFS: usize = 4096;
 const EASIEST: u8 = 12;
 const HARDEST: u8 = 22;
 
@@ -44,6 +48,10 @@ pub(crate) struct Guard {
     secret: Zeroizing<[u8; 32]>,
     last_secret: Zeroizing<[u8; 32]>,
     since: Instant,
+    /// How often puzzles were used that each of the two secrets made; without it one solution would buy any number
+    /// of checks of an m1 that does not open.
+    used: HashMap<M1Hash, u8>,
+    last_used: HashMap<M1Hash, u8>,
     m1_rate: Rate,
     sources: HashMap<(u64, bool), Bucket>,
     short_asks: Bucket,
@@ -73,6 +81,8 @@ impl Guard {
             secret,
             last_secret,
             since: now,
+            used: HashMap::new(),
+            last_used: HashMap::new(),
             m1_rate: Rate { at: now, level: 0.0 },
             sources: HashMap::new(),
             short_asks: Bucket::full(now, SHORT_ASKS),
@@ -98,7 +108,13 @@ impl Guard {
         if loaded && !proved {
             return self.retry(source, hash, bits);
         }
-        let Some(source_key) = source else { return Verdict::Admit };
+        let Some(source_key) = source else {
+            return if !loaded || self.use_proof(now, hash, entropy) {
+                Verdict::Admit
+            } else {
+                Verdict::Drop
+            };
+        };
         if self.bucket(now, (source_key, proved)).take(now, PER_SOURCE) {
             return Verdict::Admit;
         }
@@ -154,12 +170,30 @@ impl Guard {
         known && solves(&proof.cookie, proof.bits, proof.nonce)
     }
 
+    /// Counts a use of the puzzle that was solved for the m1 of this `hash`; false if it has been used enough.
+    fn use_proof(&mut self, now: Instant, hash: &M1Hash, entropy: &mut dyn Entropy) -> bool {
+        let uses = self.last_used.get(hash).into_iter().chain(self.used.get(hash)).sum::<u8>();
+        if uses >= PROOF_USES {
+            return false;
+        }
+        if self.used.len() >= PROOFS && !self.used.contains_key(hash) {
+            self.renew(now, entropy);
+        }
+        *self.used.entry(*hash).or_default() += 1;
+        true
+    }
+
     fn rotate(&mut self, now: Instant, entropy: &mut dyn Entropy) {
         if now.saturating_duration_since(self.since) >= SECRET_LIFE {
-            std::mem::swap(&mut self.secret, &mut self.last_secret);
-            entropy.fill(&mut *self.secret);
-            self.since = now;
+            self.renew(now, entropy);
         }
+    }
+
+    fn renew(&mut self, now: Instant, entropy: &mut dyn Entropy) {
+        std::mem::swap(&mut self.secret, &mut self.last_secret);
+        entropy.fill(&mut *self.secret);
+        self.last_used = std::mem::take(&mut self.used);
+        self.since = now;
     }
 
     /// A full table is swept of whoever has had a quiet second; if nobody has, it starts anew, which only grants a few more.
@@ -242,5 +276,54 @@ impl Bucket {
         }
         self.permits -= 1.0;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use byway_identity::SeededEntropy;
+
+    use super::*;
+
+    /// The proof that `guard` asks of the m1 with this `hash`, from somebody whose source has no meaning.
+    fn solve(guard: &mut Guard, now: Instant, hash: &M1Hash, entropy: &mut SeededEntropy) -> Proof {
+        let verdict = guard.judge(now, None, hash, None, UNFINISHED_LOAD, entropy);
+        let Verdict::Retry { cookie, bits } = verdict else { panic!("a puzzle, not {verdict:?}") };
+        let nonce = (0..).find(|nonce| solves(&cookie, bits, *nonce)).expect("some nonce does");
+        Proof { cookie, bits, nonce }
+    }
+
+    #[test]
+    fn a_solved_puzzle_opens_the_gate_a_few_times_and_no_more() {
+        let (now, mut entropy) = (Instant::now(), SeededEntropy::new(1));
+        let mut guard = Guard::new(now, &mut entropy);
+        let hash = [7; 16];
+        let proof = solve(&mut guard, now, &hash, &mut entropy);
+        let mut admitted = 0;
+        for turn in 0..100 {
+            // Across a change of the secret, too, while the old one still counts.
+            let now = now + Duration::from_secs(turn);
+            let verdict =
+                guard.judge(now + SECRET_LIFE / 2, None, &hash, Some(&proof), UNFINISHED_LOAD, &mut entropy);
+            admitted += u8::from(verdict == Verdict::Admit);
+        }
+        assert_eq!(admitted, PROOF_USES);
+    }
+
+    #[test]
+    fn remembered_proofs_are_capped_and_what_is_forgotten_is_worthless() {
+        let (now, mut entropy) = (Instant::now(), SeededEntropy::new(2));
+        let mut guard = Guard::new(now, &mut entropy);
+        let hash = [7; 16];
+        let proof = solve(&mut guard, now, &hash, &mut entropy);
+        while guard.judge(now, None, &hash, Some(&proof), UNFINISHED_LOAD, &mut entropy) == Verdict::Admit {}
+        for number in 0..3 * PROOFS as u64 {
+            let mut other = [0; 16];
+            other[..8].copy_from_slice(&number.to_le_bytes());
+            assert!(guard.use_proof(now, &other, &mut entropy));
+            assert!(guard.used.len() <= PROOFS && guard.last_used.len() <= PROOFS);
+        }
+        let verdict = guard.judge(now, None, &hash, Some(&proof), UNFINISHED_LOAD, &mut entropy);
+        assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use byway_identity::{Entropy, SigningKey};
 use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
 
 use crate::kem;
 use crate::noise;
@@ -40,7 +41,7 @@ struct PrekeySecret {
 /// All generations that still answer.
 pub(crate) struct LocalKeys {
     signing: SigningKey,
-    group_key: Option<[u8; 32]>,
+    group_key: Option<Zeroizing<[u8; 32]>>,
     boot: u64,
     current: StaticKeys,
     old: Option<StaticKeys>,
@@ -68,6 +69,7 @@ impl LocalKeys {
             &prekey.prekey,
             entropy,
         );
+        let group_key = group_key.map(Zeroizing::new);
         Self { signing, group_key, boot, current, old: None, prekeys: vec![prekey] }
     }
 
@@ -112,7 +114,7 @@ impl LocalKeys {
             let last = self.current.record.content.version;
             let version = unix.max(last + 1);
             let version = if version as u8 == last as u8 { version + 1 } else { version };
-            let group_key = self.group_key.as_ref();
+            let group_key = self.group_key.as_deref();
             let keys = StaticKeys::generate(
                 now,
                 unix,
