@@ -15,6 +15,7 @@ mod target;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use byway_daemon::config::LogLevel;
 use clap::Parser;
 
 use crate::cli::{Cli, Color, Command, Global};
@@ -125,10 +126,9 @@ async fn once(command: &Command, context: &mut Context<'_, '_>) -> Result<(), Fa
 
 /// The log of a command: silent unless the user wants it, since commands tell what went wrong themselves.
 fn log(global: &Global) {
-    let level = match global.verbose {
-        0 => tracing::level_filters::LevelFilter::OFF,
-        1 => tracing::level_filters::LevelFilter::DEBUG,
-        _ => tracing::level_filters::LevelFilter::TRACE,
-    };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_ansi(false).init();
+    match global.verbose {
+        0 => {}
+        1 => byway_daemon::log_at(LogLevel::Debug),
+        _ => byway_daemon::log_at(LogLevel::Trace),
+    }
 }

@@ -38,7 +38,7 @@ mod service;
 mod state;
 mod transports;
 
-pub use log::Verbosity;
+pub use log::{Verbosity, log_at};
 pub use paths::Paths;
 pub use peers::PeersError;
 pub use privileges::PrivilegeError;

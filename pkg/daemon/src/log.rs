@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -33,10 +33,10 @@ impl Verbosity {
     }
 }
 
-static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
-/// Sets the level, and opens the log when called first.
-pub(crate) fn set(level: LogLevel) {
+/// Sets the level of the log on stderr, and opens it when called first.
+pub fn log_at(level: LogLevel) {
     let filter = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -44,6 +44,8 @@ pub(crate) fn set(level: LogLevel) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
+    // Other crates log addresses, and some of them payloads: nothing of theirs is shown.
+    let filter = Targets::new().with_target("byway", filter);
     let Some(handle) = LEVEL.get() else {
         let (layer, handle) = reload::Layer::new(filter);
         let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(true);

@@ -117,7 +117,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
     let Options { direct, no_portal, mancon, log: verbosity, .. } = options;
     let overrides = Overrides { direct, no_portal, mancon, log: verbosity };
     overrides.apply(&mut config);
-    log::set(config.log);
+    log::log_at(config.log);
     let state = StateDir::open(options.state.as_deref().unwrap_or(&options.paths.state))?;
     let key = key(&state.resolve(&config.key), options.passphrase)?;
     let group_key = config.network.group_key_file.as_ref().map(|file| group_key(&state.resolve(file)));

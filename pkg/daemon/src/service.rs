@@ -217,7 +217,7 @@ impl Daemon {
             said.push(format!("portal.allow: {} rules", new.portal.allow.len()));
         }
         if new.log != old.log {
-            log::set(new.log);
+            log::log_at(new.log);
             said.push(format!("log.level: {}", new.log.name()));
         }
         let waiting = needs_restart(&old, &new);

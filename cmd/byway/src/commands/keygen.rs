@@ -28,22 +28,17 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, out: &mut Out<'_>) -> Result<(), Failure> {
     let key = SigningKey::generate(&mut OsEntropy);
     let passphrase = args.passphrase.then(keys::new_passphrase).transpose()?;
-    write(args, &key, passphrase, out)?;
+    write(args, &key, passphrase.as_ref().map(|text| text.as_str()), out)?;
     out.note(format!("address {}", key.public().addr()));
     Ok(())
 }
 
-fn write(
-    args: &Args,
-    key: &SigningKey,
-    passphrase: Option<Zeroizing<String>>,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
+fn write(args: &Args, key: &SigningKey, passphrase: Option<&str>, out: &mut Out<'_>) -> Result<(), Failure> {
     let failure = |error: keyfile::KeyFileError| Failure::could_not(error.to_string());
     let bytes = if args.inet256 {
         key.to_inet256_bytes()
     } else {
-        let pem = keyfile::encode_pem(key, passphrase.as_ref().map(|text| text.as_str())).map_err(failure)?;
+        let pem = keyfile::encode_pem(key, passphrase).map_err(failure)?;
         Zeroizing::new(pem.as_bytes().to_vec())
     };
     match &args.out {
@@ -81,8 +76,7 @@ mod tests {
             let mut data = Vec::new();
             let args = Args { out: None, passphrase: passphrase.is_some(), inet256 };
             let mut notes = Vec::new();
-            let secret = passphrase.map(|text| Zeroizing::new(text.to_owned()));
-            write(&args, &key, secret, &mut Out::new(&mut data, &mut notes))
+            write(&args, &key, passphrase, &mut Out::new(&mut data, &mut notes))
                 .expect("a vector takes everything");
             let back = keyfile::decode(&data, passphrase).expect("a key file");
             assert_eq!(back.public(), key.public());
