@@ -92,6 +92,30 @@ pub struct LinkStatus {
     pub received: (u64, u64),
     /// When it came up.
     pub since: Instant,
+    /// Which of the daemon's classes of transports it goes through, numbered as they were added. A peer has at most one
+    /// link through each, so peer and lane name a link.
+    pub lane: usize,
+    /// Handshakes that became sessions of it.
+    pub handshakes: u64,
+    /// Of these, those that renewed the keys of a session in use.
+    pub rekeys: u64,
+    /// What was dropped, by reason.
+    pub dropped: LinkDropped,
+}
+
+/// Why one link dropped what came, or was to go, over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkDropped {
+    /// A datagram that names the link's session, but does not open.
+    pub forged: u64,
+    /// A datagram that came before, or too late.
+    pub replayed: u64,
+    /// A datagram, or a frame of the link itself, that makes no sense.
+    pub malformed: u64,
+    /// A frame before the greeting, or over a link that is held for dead.
+    pub early: u64,
+    /// A frame longer than a session carries.
+    pub too_long: u64,
 }
 
 /// Why frames were dropped.

@@ -19,7 +19,7 @@ use byway_network::{Class, Cost, Hop, NetworkId};
 use byway_session::{FrameKind, SendError, SessionId};
 use zeroize::Zeroizing;
 
-use crate::config::{Accept, Config, Counters, Dropped, LinkStatus, PeerConfig, PeerStatus};
+use crate::config::{Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerStatus};
 use crate::link::Link;
 use crate::{DialId, Endpoint, Event, Place, Profile, Remote, Scheme, TransportId};
 use peer::{Peer, Slot};
@@ -280,7 +280,10 @@ impl Core {
                 link.sent.0 += 1;
                 link.sent.1 += frame.len() as u64;
             }
-            Err(SendError::TooLong) => self.dropped.too_long += 1,
+            Err(SendError::TooLong) => {
+                link.dropped.too_long += 1;
+                self.dropped.too_long += 1;
+            }
             Err(_) => self.dropped.not_up += 1,
         }
         let due = link.due();
@@ -350,8 +353,9 @@ impl Core {
     pub fn links(&self) -> Vec<LinkStatus> {
         let mut links = Vec::new();
         for (addr, peer) in &self.peers {
-            for (_, link) in peer.links().filter(|(_, link)| link.is_up()) {
+            for (lane, link) in peer.links().filter(|(_, link)| link.is_up()) {
                 let Some(class) = link.class else { continue };
+                let tally = self.lanes[lane].endpoint.tally(addr, LINKS_PLANE);
                 links.push(LinkStatus {
                     peer: *addr,
                     place: link.place,
@@ -362,6 +366,15 @@ impl Core {
                     sent: link.sent,
                     received: link.received,
                     since: link.since,
+                    lane,
+                    handshakes: tally.established,
+                    rekeys: tally.renewed,
+                    dropped: LinkDropped {
+                        forged: tally.forged,
+                        replayed: tally.replayed,
+                        malformed: tally.malformed + link.dropped.malformed,
+                        ..link.dropped
+                    },
                 });
             }
         }

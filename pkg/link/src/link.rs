@@ -11,7 +11,7 @@ use byway_session::SessionId;
 use crate::liveness::Liveness;
 use crate::meter::Meter;
 use crate::path::PathLength;
-use crate::{Place, Profile, Remote};
+use crate::{LinkDropped, Place, Profile, Remote};
 
 /// One link.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) since: Instant,
     pub(crate) sent: (u64, u64),
     pub(crate) received: (u64, u64),
+    /// What the link itself dropped; its sessions count for themselves.
+    pub(crate) dropped: LinkDropped,
     /// Frames that overtook the greeting.
     pub(crate) early: VecDeque<Bytes>,
 }
@@ -67,6 +69,7 @@ impl Link {
             since: now,
             sent: (0, 0),
             received: (0, 0),
+            dropped: LinkDropped::default(),
             early: VecDeque::new(),
         }
     }

@@ -5,6 +5,8 @@
 use std::fmt::Write;
 
 use byway_api::Kind;
+use byway_link::LinkStatus;
+use byway_session::Counters;
 
 use crate::driver::Driver;
 
@@ -20,7 +22,7 @@ pub(crate) fn text(driver: &mut Driver) -> String {
     let mut text = String::new();
     process(&mut text, driver);
     links(&mut text, driver);
-    handshakes(&mut text, driver);
+    sessions(&mut text, driver);
     nodes(&mut text, driver);
     text
 }
@@ -41,11 +43,7 @@ fn process(text: &mut String, driver: &Driver) {
 
 fn links(text: &mut String, driver: &Driver) {
     let links = driver.core.links().links();
-    let labels: Vec<_> = links
-        .iter()
-        .enumerate()
-        .map(|(number, link)| format!("link=\"{number}\",peer=\"{}\",class=\"{}\"", link.peer, link.class))
-        .collect();
+    let labels: Vec<_> = links.iter().map(link_labels).collect();
     let each = || labels.iter().zip(&links);
     let mut frames = counter(text, "byway_link_frames", "Frames on a link.");
     for (labels, link) in each() {
@@ -63,39 +61,97 @@ fn links(text: &mut String, driver: &Driver) {
             rtt.value(labels, measured.as_micros() as u64);
         }
     }
-    let dropped = driver.core.links().counters().dropped;
-    let mut drops = counter(text, "byway_link_dropped_frames", "Frames that links dropped, by reason.");
-    drops.value("reason=\"not-up\"", dropped.not_up);
-    drops.value("reason=\"other-network\"", dropped.other_network);
-    drops.value("reason=\"unlisted\"", dropped.unlisted);
+    let mut handshakes =
+        counter(text, "byway_link_handshakes", "Handshakes of a link that became sessions, by occasion.");
+    for (labels, link) in each() {
+        handshakes.value(&format!("{labels},occasion=\"dial\""), link.handshakes.saturating_sub(link.rekeys));
+        handshakes.value(&format!("{labels},occasion=\"rekey\""), link.rekeys);
+    }
+    let mut drops = counter(text, "byway_link_dropped", "Datagrams and frames that a link dropped, by reason.");
+    for (labels, link) in each() {
+        for (reason, count) in [
+            ("forged", link.dropped.forged),
+            ("replayed", link.dropped.replayed),
+            ("malformed", link.dropped.malformed),
+            ("early", link.dropped.early),
+            ("too-long", link.dropped.too_long),
+        ] {
+            drops.value(&format!("{labels},reason=\"{reason}\""), count);
+        }
+    }
+    all_links(text, driver);
 }
 
-fn handshakes(text: &mut String, driver: &Driver) {
-    let mut users = vec![("link=\"all\"".to_owned(), driver.core.links().counters().session)];
-    users.extend(
-        driver.core.nodes().into_iter().map(|node| (format!("node=\"{}\"", node.addr), node.sessions)),
-    );
-    let mut started = counter(text, "byway_handshakes", "Handshakes, by how far they came.");
-    for (labels, counters) in &users {
-        started.value(&format!("{labels},state=\"started\""), counters.handshakes);
-        started.value(&format!("{labels},state=\"established\""), counters.established);
+/// What names a link for as long as it lasts: the lane tells apart two links of one class to the same peer.
+fn link_labels(link: &LinkStatus) -> String {
+    format!("peer=\"{}\",class=\"{}\",lane=\"{}\"", link.peer, link.class, link.lane)
+}
+
+/// Most of what strangers send belongs to no link, and a link's own counters end with it.
+fn all_links(text: &mut String, driver: &Driver) {
+    let counters = driver.core.links().counters();
+    let mut handshakes =
+        counter(text, "byway_links_handshakes", "Handshakes of all links so far, by how far they came.");
+    handshake_values(&mut handshakes, "", &counters.session);
+    let mut frames = counter(text, "byway_links_frames", "Datagrams of all links so far.");
+    frame_values(&mut frames, "", &counters.session);
+    let help = "Datagrams dropped for all links so far and for no link, by reason.";
+    let mut drops = counter(text, "byway_links_dropped_datagrams", help);
+    drop_values(&mut drops, "", &counters.session);
+    let help = "Frames and peers that all links so far dropped, by reason.";
+    let mut drops = counter(text, "byway_links_dropped_frames", help);
+    for (reason, count) in [
+        ("not-up", counters.dropped.not_up),
+        ("other-network", counters.dropped.other_network),
+        ("unlisted", counters.dropped.unlisted),
+        ("disagreed", counters.dropped.disagreed),
+        ("too-long", counters.dropped.too_long),
+        ("early", counters.dropped.early),
+        ("malformed", counters.dropped.malformed),
+    ] {
+        drops.value(&format!("reason=\"{reason}\""), count);
     }
-    let mut frames = counter(text, "byway_session_frames", "Frames sealed and opened.");
-    for (labels, counters) in &users {
-        frames.value(&format!("{labels},direction=\"sealed\""), counters.sealed);
-        frames.value(&format!("{labels},direction=\"opened\""), counters.opened);
+}
+
+/// End-to-end sessions of the hosted nodes.
+fn sessions(text: &mut String, driver: &Driver) {
+    let nodes = driver.core.nodes();
+    let each = || nodes.iter().map(|node| (format!("node=\"{}\",", node.addr), &node.sessions));
+    let help = "End-to-end handshakes of a hosted node, by how far they came.";
+    let mut handshakes = counter(text, "byway_session_handshakes", help);
+    for (labels, counters) in each() {
+        handshake_values(&mut handshakes, &labels, counters);
     }
-    let mut dropped = counter(text, "byway_session_dropped_datagrams", "Datagrams dropped, by reason.");
-    for (labels, counters) in &users {
-        for (reason, count) in [
-            ("unknown", counters.unknown),
-            ("forged", counters.forged),
-            ("replayed", counters.replayed),
-            ("malformed", counters.malformed),
-            ("overload", counters.overload),
-        ] {
-            dropped.value(&format!("{labels},reason=\"{reason}\""), count);
-        }
+    let mut frames = counter(text, "byway_session_frames", "End-to-end frames sealed and opened.");
+    for (labels, counters) in each() {
+        frame_values(&mut frames, &labels, counters);
+    }
+    let help = "End-to-end datagrams that a hosted node dropped, by reason.";
+    let mut drops = counter(text, "byway_session_dropped_datagrams", help);
+    for (labels, counters) in each() {
+        drop_values(&mut drops, &labels, counters);
+    }
+}
+
+fn handshake_values(family: &mut Family<'_>, labels: &str, counters: &Counters) {
+    family.value(&format!("{labels}state=\"started\""), counters.handshakes);
+    family.value(&format!("{labels}state=\"established\""), counters.established);
+}
+
+fn frame_values(family: &mut Family<'_>, labels: &str, counters: &Counters) {
+    family.value(&format!("{labels}direction=\"sealed\""), counters.sealed);
+    family.value(&format!("{labels}direction=\"opened\""), counters.opened);
+}
+
+fn drop_values(family: &mut Family<'_>, labels: &str, counters: &Counters) {
+    for (reason, count) in [
+        ("unknown", counters.unknown),
+        ("forged", counters.forged),
+        ("replayed", counters.replayed),
+        ("malformed", counters.malformed),
+        ("overload", counters.overload),
+    ] {
+        family.value(&format!("{labels}reason=\"{reason}\""), count);
     }
 }
 

@@ -36,7 +36,8 @@ use crate::replay::Memory;
 use crate::timers::Timers;
 use crate::transport::{self, kind};
 use crate::{
-    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus, Tally, Use,
+    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus,
+    Tally, Use,
 };
 
 /// Most sessions; beyond, no new ones are accepted.

@@ -94,5 +94,6 @@ mod tests;
 
 pub use endpoint::Endpoint;
 pub use types::{
-    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus, Tally, Use,
+    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus,
+    Tally, Use,
 };

@@ -175,8 +175,8 @@ impl Core {
         payload: Bytes,
         out: &mut Vec<Action>,
     ) {
-        let Some(peer) = self.peers.get_mut(remote) else { return };
-        let Some(link) = peer.link_mut(lane) else { return };
+        let Some(Peer { slots, up, .. }) = self.peers.get_mut(remote) else { return };
+        let Some(link) = slots.get_mut(&lane).and_then(|slot| slot.link.as_mut()) else { return };
         link.liveness.heard(now);
         match kind {
             FrameKind::Message => {
@@ -186,14 +186,18 @@ impl Core {
                     Some(class) => {
                         let hop = Hop { peer: *remote, family: class.family() };
                         // What comes over a link that is held for dead is not for the network, which thinks it down.
-                        if peer.up.contains_key(&hop.family) {
+                        if up.contains_key(&hop.family) {
                             out.push(Action::Received { hop, frame: payload });
                         } else {
+                            link.dropped.early += 1;
                             self.dropped.early += 1;
                         }
                     }
                     None if link.early.len() < EARLY_MAX => link.early.push_back(payload),
-                    None => self.dropped.early += 1,
+                    None => {
+                        link.dropped.early += 1;
+                        self.dropped.early += 1;
+                    }
                 }
             }
             FrameKind::Control => match control::parse(&payload) {
@@ -204,9 +208,15 @@ impl Core {
                     self.answered(now, lane, remote, number, out);
                 }
                 Ok(Control::Unknown) => {}
-                Err(_) => self.dropped.malformed += 1,
+                Err(_) => {
+                    link.dropped.malformed += 1;
+                    self.dropped.malformed += 1;
+                }
             },
-            _ => self.dropped.malformed += 1,
+            _ => {
+                link.dropped.malformed += 1;
+                self.dropped.malformed += 1;
+            }
         }
     }
 

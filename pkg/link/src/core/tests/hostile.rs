@@ -225,7 +225,7 @@ fn frames_before_the_greeting_are_held_up_to_a_bound_and_come_after_it() {
     let held = world.nodes[0].core.peers[&peer].slots[&0].link.as_ref().map_or(0, |link| link.early.len());
     assert_eq!(held, crate::link::EARLY_MAX);
     assert_eq!(world.nodes[0].core.counters().dropped.early, 100 - held as u64);
-    assert!(world.nodes[0].received.is_empty());
+    assert!(world.nodes[0].received.is_empty() && world.nodes[0].core.links().is_empty());
     world.act(1, |core, now, out| {
         core.greet(now, 0, &own);
         core.settle(now, out);
@@ -233,6 +233,7 @@ fn frames_before_the_greeting_are_held_up_to_a_bound_and_come_after_it() {
     world.run_for(Duration::from_millis(50));
     let numbers: Vec<u8> = world.nodes[0].received.iter().map(|(_, frame)| frame[0]).collect();
     assert_eq!(numbers, (0..16).collect::<Vec<u8>>());
+    assert_eq!(world.nodes[0].core.links()[0].dropped.early, 100 - held as u64);
 }
 
 #[test]
@@ -288,7 +289,9 @@ fn malformed_frames_of_a_peer_are_counted_and_do_not_end_the_link() {
         });
         world.run_for(Duration::from_millis(2));
     }
-    assert!(world.nodes[0].core.counters().dropped.malformed > 10);
+    let malformed = world.nodes[0].core.counters().dropped.malformed;
+    assert!(malformed > 10);
+    assert_eq!(world.nodes[0].core.links()[0].dropped.malformed, malformed);
     world.traffic(0, 1, 5 * SECOND);
     assert!(world.is_up(0, 1));
 }

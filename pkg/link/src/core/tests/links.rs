@@ -38,6 +38,7 @@ fn frames_up_to_65_535_bytes_arrive_whole() {
     }
     world.send(0, 1, &vec![7; 65_536]);
     assert_eq!(world.nodes[0].core.counters().dropped.too_long, 1);
+    assert_eq!(world.nodes[0].core.links()[0].dropped.too_long, 1);
 }
 
 #[test]
