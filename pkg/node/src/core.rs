@@ -232,6 +232,13 @@ impl Core {
         self.settle(now, effects, out);
     }
 
+    /// There was no room at `local` for a message of `from` that counts `cost`.
+    pub fn dropped(&mut self, local: &Addr, (from, plane): (Addr, Plane), cost: u64) {
+        if let Some(node) = self.locals.get_mut(local) {
+            node.dropped(from, plane, cost);
+        }
+    }
+
     /// A transport tells something; frames may be hostile.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) {
         self.links.handle(now, event, &mut self.actions);
@@ -327,6 +334,15 @@ impl Core {
     pub fn permit(&self, level: ManCon, plane: Plane, target: Option<&Addr>) -> Result<(), ApiError> {
         if target.is_some_and(|target| self.locals.contains_key(target)) {
             return Ok(());
+        }
+        // The levels may have been raised since the request was made.
+        let weaker =
+            |allowed: Plane| Family::ALL.iter().any(|family| plane.has(*family) && !allowed.has(*family));
+        if level < self.config.levels.floor || weaker(self.config.levels.plane(level)?) {
+            return Err(ApiError::new(
+                Code::ManconUnsatisfied,
+                format!("requests at {level} are no longer allowed as they were; ask again"),
+            ));
         }
         self.config.levels.unsatisfied(level, plane, self.families).map_or(Ok(()), Err)
     }

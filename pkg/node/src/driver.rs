@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 use crate::core::Core;
+use crate::flow::cost;
 use crate::handle::{Handle, NodeHandle, Shared};
 use crate::inbox::Taken;
 use crate::types::{Answer, Config, Disposition, Output, Question, SendRequest};
@@ -42,8 +43,9 @@ const GOODBYE: Duration = Duration::from_millis(500);
 pub(crate) enum Command {
     Open {
         key: Box<SigningKey>,
-        shared: Arc<Shared>,
-        reply: oneshot::Sender<Result<(), ApiError>>,
+        /// Comes back once it is open; whoever has it, be it a reply that nobody waits for, closes the node by dropping it.
+        node: Arc<NodeHandle>,
+        reply: oneshot::Sender<Result<Arc<NodeHandle>, ApiError>>,
     },
     Close {
         addr: Addr,
@@ -90,7 +92,8 @@ pub(crate) struct Driver {
     pub(crate) started: Instant,
     commands: mpsc::Receiver<Command>,
     taken: Vec<Command>,
-    questions: HashMap<u64, oneshot::Sender<Result<Answer, ApiError>>>,
+    /// With the node that asks.
+    questions: HashMap<u64, (Addr, oneshot::Sender<Result<Answer, ApiError>>)>,
     next_question: u64,
     events: Vec<Event>,
     outputs: Vec<Output>,
@@ -250,11 +253,13 @@ impl Driver {
 
     fn command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Open { key, shared, reply } => {
+            Command::Open { key, node, reply } => {
                 let result = self.core.open(now, &key, &mut self.outputs).map(|addr| {
-                    self.nodes.insert(addr, shared);
+                    node.shared.open();
+                    self.nodes.insert(addr, node.shared.clone());
+                    node
                 });
-                if let Err(Ok(())) = reply.send(result) {
+                if reply.send(result).is_err() {
                     tracing::debug!("whoever opened a node has gone; its handle closes it");
                 }
             }
@@ -266,12 +271,14 @@ impl Driver {
                 if let Some(node) = self.nodes.remove(&addr) {
                     node.end();
                 }
+                // Nothing answers them any more.
+                self.questions.retain(|_, (from, _)| *from != addr);
             }
             Command::Send { from, request, cost, reply } => self.send(now, &from, request, cost, reply),
             Command::Ask { from, question, level, until, reply } => {
                 let id = self.next_question;
                 self.next_question += 1;
-                self.questions.insert(id, reply);
+                self.questions.insert(id, (from, reply));
                 self.core.ask(now, &from, (id, question, level), until, &mut self.outputs);
             }
             Command::Consumed { local, taken } => {
@@ -340,7 +347,11 @@ impl Driver {
             Output::Deliver { local, from, plane, kind, payload } => {
                 if let Some(node) = self.nodes.get(&local) {
                     let payload = if kind == Kind::Message { unshared(payload) } else { payload };
-                    node.inbox(kind).push(Incoming { from, payload }, plane);
+                    let cost = cost(payload.len());
+                    let is_kept = node.inbox(kind).push(Incoming { from, payload }, plane);
+                    if !is_kept && kind == Kind::Message {
+                        self.core.dropped(&local, (from, plane), cost);
+                    }
                 }
             }
             Output::Released { local, remote, plane, cost } => {
@@ -359,7 +370,7 @@ impl Driver {
                 }
             }
             Output::Answer { id, answer } => {
-                if let Some(reply) = self.questions.remove(&id) {
+                if let Some((_, reply)) = self.questions.remove(&id) {
                     // Whoever asked may have gone.
                     let _gone = reply.send(answer);
                 }

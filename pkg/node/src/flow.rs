@@ -206,7 +206,13 @@ impl ReceiveWindow {
     pub(crate) fn consumed(&mut self, cost: u64) -> Option<Window> {
         self.queued = self.queued.saturating_sub(cost);
         let stream = self.stream?;
-        (self.limit() >= self.announced + RECEIVE_ROOM / 4).then(|| self.announce(stream, 0))
+        (self.limit().saturating_sub(self.announced) >= RECEIVE_ROOM / 4).then(|| self.announce(stream, 0))
+    }
+
+    /// A message that counts `cost` found no room after all, and the application will not take it. The sender hears of it
+    /// with its next mark, not at once: there is no room just now.
+    pub(crate) fn dropped(&mut self, cost: u64) {
+        self.queued = self.queued.saturating_sub(cost);
     }
 
     fn limit(&self) -> u64 {
@@ -288,6 +294,42 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_at_the_end_of_numbers_does_not_stop_who_reads() {
+        let mut receiver = ReceiveWindow::default();
+        receiver.received(cost(1));
+        receiver.mark(Mark { stream: 1, offset: u64::MAX });
+        assert!(receiver.consumed(cost(1)).is_none());
+    }
+
+    #[test]
+    fn messages_that_found_no_room_do_not_close_the_window_for_good() {
+        let (now, mut sender, mut receiver) = (Instant::now(), SendWindow::new(1), ReceiveWindow::default());
+        let mut total = 0;
+        for turn in 0..100 {
+            let now = now + Duration::from_secs(turn);
+            let (sent, answer) = burst(now, &mut sender, &mut receiver, || true);
+            total += sent;
+            receiver.dropped(sent * cost(1_280));
+            let again = sender.timeout(now + Duration::from_secs(1)).map(|mark| receiver.mark(mark));
+            for window in answer.into_iter().chain(again) {
+                sender.window(now, window);
+            }
+        }
+        assert!(total * cost(1_280) > 4 * RECEIVE_ROOM, "{total}");
+    }
+
+    #[test]
+    fn marks_that_nobody_answers_are_bounded() {
+        let (mut now, mut sender) = (Instant::now(), SendWindow::new(1));
+        burst(now, &mut sender, &mut ReceiveWindow::default(), || false);
+        for _ in 0..10 * MARKS_MAX {
+            now = sender.next_timeout().expect("messages wait");
+            assert!(sender.timeout(now).is_some());
+        }
+        assert_eq!(sender.marks.len(), MARKS_MAX);
+    }
+
+    #[test]
     fn a_restarted_receiver_takes_the_stream_up_where_it_stands() {
         let (now, mut sender) = (Instant::now(), SendWindow::new(9));
         let (_, _) = burst(now, &mut sender, &mut ReceiveWindow::default(), || true);
@@ -320,6 +362,17 @@ mod tests {
                     sender.window(now, receiver.mark(mark));
                 }
                 prop_assert!(sender.open());
+            }
+        }
+
+        #[test]
+        fn hostile_marks_do_no_harm(marks: Vec<(u32, u64, bool)>, costs: Vec<u64>) {
+            let mut receiver = ReceiveWindow::default();
+            for ((stream, offset, last), cost) in marks.into_iter().zip(costs) {
+                receiver.mark(Mark { stream, offset: if last { u64::MAX } else { offset } });
+                receiver.received(cost);
+                receiver.consumed(cost);
+                receiver.dropped(cost);
             }
         }
 

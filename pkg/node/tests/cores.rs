@@ -302,3 +302,23 @@ fn an_application_that_stops_reading_stops_its_sender_and_nobody_else() {
     world.run(Duration::from_secs(2));
     assert!(world.delivered.iter().any(|(to, ..)| *to == other));
 }
+
+#[test]
+fn a_request_that_was_made_before_the_levels_were_raised_is_refused() {
+    let mut world = World::chain(2);
+    let (now, from, to) = (world.now, world.addr(0), world.addr(1));
+    let request = || SendRequest {
+        to,
+        kind: Kind::Message,
+        payload: Bytes::from_static(b"late"),
+        level: ManCon::Low,
+        plane: Plane::Any,
+        until: now + Duration::from_secs(10),
+    };
+    assert!(world.act(0, |core, out| core.send(now, &from, request(), out)).is_ok());
+    for levels in [Levels { floor: ManCon::High, ..LEVELS }, Levels { direct: false, ..LEVELS }] {
+        world.cores[0].set_levels(levels);
+        let refused = world.act(0, |core, out| core.send(now, &from, request(), out));
+        assert_eq!(refused.map_err(|error| error.code), Err(Code::ManconUnsatisfied));
+    }
+}

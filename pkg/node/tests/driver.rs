@@ -1,6 +1,7 @@
 //! Running cores on a real runtime, joined by links in memory.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -167,7 +168,8 @@ async fn nodes_find_look_up_and_ping_each_other() {
     let silent = near.ping(Addr::EVERYBODY, short).await;
     assert_eq!(silent.map_err(|error| error.code), Err(Code::NoWay));
     let metrics = daemons[1].metrics().await.expect("text");
-    assert!(metrics.contains("byway_link_frames_total{link=\"0\""), "{metrics}");
+    let link = format!("byway_link_handshakes_total{{peer=\"{}\",class=\"", near.addr());
+    assert!(metrics.contains(&link), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,4 +239,78 @@ async fn after_shutdown_every_call_says_so() {
     assert_eq!(node.recv(Kind::Message).await.map_err(|error| error.code), Err(Code::Closed));
     assert_eq!(daemon.peers().await.map_err(|error| error.code), Err(Code::Closed));
     daemon.shutdown().await;
+}
+
+/// Whether `addr` is among the nodes that the daemon hosts.
+async fn hosts(daemon: &Handle, addr: Addr) -> bool {
+    daemon.nodes().await.expect("listed").iter().any(|node| node.addr == addr)
+}
+
+#[tokio::test]
+async fn a_node_whose_opener_went_away_is_closed_again() {
+    let daemon = chain(1).remove(0);
+    for opened_before in [false, true] {
+        let key = SigningKey::generate(&mut OsEntropy);
+        let addr = key.public().addr();
+        let mut opening = Box::pin(daemon.open(OpenNode { key: Some(key.clone()), mancon: None }));
+        let pending = std::future::poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx).is_pending())).await;
+        assert!(pending, "the driver has had no turn yet");
+        while opened_before && !hosts(&daemon, addr).await {}
+        drop(opening);
+        let closed = async { while hosts(&daemon, addr).await {} };
+        tokio::time::timeout(PATIENCE, closed).await.expect("nobody has it any more");
+        daemon.open(OpenNode { key: Some(key), mancon: None }).await.expect("its key is free");
+    }
+}
+
+#[tokio::test]
+async fn opening_a_node_in_vain_does_not_close_the_one_that_is_open() {
+    let daemon = chain(1).remove(0);
+    let key = SigningKey::generate(&mut OsEntropy);
+    let node = daemon.open(OpenNode { key: Some(key.clone()), mancon: None }).await.expect("opened");
+    let again = daemon.open(OpenNode { key: Some(key.clone()), mancon: None }).await;
+    assert_eq!(again.err().map(|error| error.code), Some(Code::Conflict));
+    assert!(hosts(&daemon, node.addr()).await);
+    node.close();
+    let next = daemon.open(OpenNode { key: Some(key), mancon: None }).await.expect("its key is free");
+    node.close();
+    assert!(hosts(&daemon, next.addr()).await, "what is closed cannot close its successor");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_of_a_node_end_with_it() {
+    let daemon = chain(1).remove(0);
+    let node = daemon.open(OpenNode { key: None, mancon: None }).await.expect("opened");
+    let request = Request { mancon: None, deadline: Some(Duration::from_secs(3_600)) };
+    let nobody = Addr::EVERYBODY;
+    let asking = [
+        tokio::spawn({
+            let node = node.clone();
+            async move { node.find(Prefix::whole(nobody), request).await.map(|_| ()).map_err(|error| error.code) }
+        }),
+        tokio::spawn({
+            let node = node.clone();
+            async move { node.ping(nobody, request).await.map(|_| ()).map_err(|error| error.code) }
+        }),
+    ];
+    tokio::task::yield_now().await;
+    node.close();
+    for asked in asking {
+        let answer = tokio::time::timeout(PATIENCE, asked).await.expect("in time").expect("no panic");
+        assert_eq!(answer, Err(Code::Closed));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_that_were_refused_take_no_room_for_good() {
+    let daemons = chain(2);
+    let (node, to) = (daemons[0].main(), daemons[1].main().addr());
+    let secret = Request { mancon: Some(ManCon::High), deadline: None };
+    for number in 0..8_200u32 {
+        let nobody = Addr::from_bytes(byway_identity::labelled_hash("test", &[&number.to_be_bytes()]));
+        let refused = node.send(Outgoing { request: secret, ..message(nobody, "x") }).await;
+        assert_eq!(refused.map_err(|error| error.code), Err(Code::ManconUnsatisfied), "{number}");
+    }
+    node.send(message(to, "hello")).await.expect("there is room for one more");
+    assert_eq!(receive(&daemons[1].main()).await.payload, "hello");
 }

@@ -215,6 +215,13 @@ impl Local {
         effects.outputs.push(Output::Deliver { local: self.addr, from, plane, kind, payload });
     }
 
+    /// A message of `from` that was delivered found no room, and the application will not take it.
+    pub(crate) fn dropped(&mut self, from: Addr, plane: Plane, cost: u64) {
+        if let Some(remote) = self.remotes.get_mut(&(from, plane)) {
+            remote.receive_window.dropped(cost);
+        }
+    }
+
     pub(super) fn count_sent(&mut self, bytes: usize) {
         self.counters.sent.0 += 1;
         self.counters.sent.1 += bytes as u64;
