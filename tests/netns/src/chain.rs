@@ -1,5 +1,6 @@
 //! Three daemons in a row, and measuring with `ping`.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::daemon::{Daemon, DaemonConfig, Identity, Peer};
@@ -106,6 +107,29 @@ pub fn listens(host: &Host, port: u16) -> Result<()> {
     wait_for(Duration::from_secs(10), "a listener", || {
         host.run("ss -Hltn").is_ok_and(|text| text.contains(&format!(":{port} ")))
     })
+}
+
+/// Keeps what comes over one TCP connection to this port in `file`; ends with the connection.
+pub fn tcp_sink(host: &Host, port: u16, file: &Path) -> Result<Process> {
+    let program = "import socket, sys\n\
+        server = socket.create_server(('', int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)\n\
+        connection, file = server.accept()[0], open(sys.argv[2], 'wb')\n\
+        while part := connection.recv(65536): file.write(part)\n";
+    let mut command = host.command("python3", ["-c", program, &port.to_string()]);
+    command.arg(file);
+    let sink = host.spawn(command)?;
+    listens(host, port)?;
+    Ok(sink)
+}
+
+/// Sends `file` over one TCP connection.
+pub fn tcp_send(host: &Host, ip: &str, port: u16, file: &Path) -> Result<()> {
+    let program = "import socket, sys\n\
+        socket.create_connection((sys.argv[1], int(sys.argv[2]))).sendfile(open(sys.argv[3], 'rb'))\n";
+    let mut command = host.command("python3", ["-c", program, ip, &port.to_string()]);
+    let output = command.arg(file).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// A ping every tenth of a second for a while, with the time of each answer.

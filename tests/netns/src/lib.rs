@@ -23,7 +23,7 @@ mod random;
 mod wire;
 mod wire_run;
 
-pub use chain::{A, B, C, Chain, Pings, epoch, listens, reaches};
+pub use chain::{A, B, C, Chain, Pings, epoch, listens, reaches, tcp_send, tcp_sink};
 pub use daemon::{Daemon, DaemonConfig, Identity, Peer, program};
 pub use frame::{Frame, Protocol};
 pub use host::{Host, World};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use byway_netns::{A, C, Chain, Faults, Host, Random, listens};
+use byway_netns::{A, C, Chain, Faults, Host, Random, listens, tcp_send, tcp_sink};
 
 /// Each way between A and C 1 % is lost, and what is not takes 30 ms longer: half of it on each link.
 fn bad() -> Faults {
@@ -53,12 +53,12 @@ fn iperf3_runs_both_ways_over_bad_links() -> Result<()> {
 }
 
 #[test]
-fn ssh_or_netcat_carries_a_file() -> Result<()> {
+fn ssh_or_plain_tcp_carries_a_file() -> Result<()> {
     ssh(None)
 }
 
 #[test]
-fn ssh_or_netcat_carries_a_file_over_bad_links() -> Result<()> {
+fn ssh_or_plain_tcp_carries_a_file_over_bad_links() -> Result<()> {
     ssh(Some(&bad()))
 }
 
@@ -103,7 +103,7 @@ fn ssh(faults: Option<&Faults>) -> Result<()> {
     let sshd = ["/usr/sbin/sshd", "/usr/local/sbin/sshd"].into_iter().find(|path| Path::new(path).exists());
     let (Some(sshd), true) = (sshd, c.is_root()) else {
         // Without root no server can give a session to anyone; the same bytes then go by plain TCP.
-        println!("no sshd, or no root: netcat instead");
+        println!("no sshd, or no root: plain TCP instead");
         return copy(&chain);
     };
     for (host, name) in [(a, "client"), (c, "host")] {
@@ -140,19 +140,21 @@ fn ssh(faults: Option<&Faults>) -> Result<()> {
     Ok(())
 }
 
-/// Netcat: a file from A to C.
+/// A file from A to C by plain TCP.
 fn copy(chain: &Chain) -> Result<()> {
     let (a, c) = (&chain.hosts[A], &chain.hosts[C]);
     let (file, arrived) = (a.path("file"), c.path("arrived"));
     random_file(&file, 1_000_000)?;
-    let line = format!("ncat -6 -l 2222 --recv-only > {}", arrived.display());
-    let mut server = c.spawn(c.command("sh", ["-c", &line]))?;
-    listens(c, 2222)?;
-    let line = format!("ncat -6 --send-only {} 2222 < {}", chain.ipv6(C), file.display());
-    ensure!(a.command("sh", ["-c", &line]).status()?.success(), "netcat failed");
-    server.wait(Duration::from_secs(60))?;
+    let mut sink = tcp_sink(c, 2222, &arrived)?;
+    tcp_send(a, chain.ipv6(C), 2222, &file)?;
+    sink.wait(Duration::from_secs(60))?;
     assert_eq!(sha256(a, &arrived)?, sha256(a, &file)?);
     Ok(())
+}
+
+#[test]
+fn plain_tcp_carries_a_file() -> Result<()> {
+    copy(&Chain::start(None)?)
 }
 
 fn random_file(path: &Path, bytes: usize) -> Result<()> {

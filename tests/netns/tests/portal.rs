@@ -19,7 +19,7 @@ fn nobody_comes_in_but_by_rule_and_replies_do() -> Result<()> {
     }
     chain.reaches(A, C, Duration::from_secs(10))?;
     let servers = [(A, 8000), (C, 8000), (C, 8001)]
-        .map(|(who, port)| chain.hosts[who].start(&format!("ncat -6 -l -k {port} --sh-exec echo")));
+        .map(|(who, port)| chain.hosts[who].start(&format!("python3 -m http.server {port} --bind ::")));
     for server in &servers {
         ensure!(server.is_ok(), "{server:?}");
     }
@@ -27,7 +27,8 @@ fn nobody_comes_in_but_by_rule_and_replies_do() -> Result<()> {
         listens(&chain.hosts[who], port)?;
     }
     let connects = |from: usize, to: usize, port: u16| -> Result<bool> {
-        let line = format!("ncat -6 -w 1 --recv-only {} {port}", chain.ipv6(to));
+        let url = format!("http://[{}]:{port}/", chain.ipv6(to));
+        let line = format!("curl -gsSf --noproxy * --connect-timeout 1 -o /dev/null {url}");
         Ok(chain.hosts[from].output(&line)?.status.success())
     };
     let pings = |from: usize, to: usize| -> Result<bool> {
