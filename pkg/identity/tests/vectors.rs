@@ -13,15 +13,15 @@ use byway_identity::{
     Addr, AddrError, Ipv6Range, KeyError, NoIpv6, Prefix, PublicKey, Signature, SigningKey, cshake256,
     keyfile, shake256,
 };
+use byway_wire::Reader;
 use serde_json::Value;
 
 /// Kinds that are bytes of another layer, and the crate whose tests hold them to the byte.
 const ELSEWHERE: [(&str, &str); 2] = [("ipc_frame", "byway-api"), ("udp_address_text", "byway-link")];
 
 /// Kinds that record wire forms which Byway does not speak.
-const NOT_SPOKEN: [(&str, &str); 4] = [
+const NOT_SPOKEN: [(&str, &str); 3] = [
     ("beacon_message", "beaconnet is not spoken; its signature does not cover the counter"),
-    ("beaconnet_data_message", "beaconnet is not spoken"),
     ("landisco_message", "the LAN announcements are not spoken"),
     ("p2pke_init_hello", "the handshake is not spoken: it shows the key to everyone on the path"),
 ];
@@ -46,6 +46,7 @@ fn every_vector_is_met_or_has_its_reason() {
             "parse_public_key" => parse_public_key(&vector),
             "text_order" => text_order(&vector),
             "signature" => signature(&vector),
+            "beaconnet_data_message" => data_message(&vector),
             "http_open_body" | "http_open_request" => open_body(&vector),
             other => assert!(
                 ELSEWHERE.iter().chain(&NOT_SPOKEN).any(|(known, _)| *known == other),
@@ -281,6 +282,22 @@ fn open_body(vector: &Vector<'_>) {
         _ => key.public().addr(),
     };
     assert_eq!(path, format!("/nodes/{addr}"), "{vector}");
+}
+
+/// A type byte, two addresses, and the body: all of the message, and nothing else.
+fn data_message(vector: &Vector<'_>) {
+    let message = vector.hex("message_hex");
+    let mut reader = Reader::new(&message);
+    assert_eq!(reader.u8(), Ok(0), "{vector}: the type of data");
+    for field in ["src_hex", "dst_hex"] {
+        assert_eq!(
+            reader.array().map(Addr::from_bytes),
+            Ok(Addr::from_bytes(vector.array(field))),
+            "{vector}"
+        );
+    }
+    assert_eq!(reader.rest(), vector.hex("body_hex"), "{vector}");
+    assert_eq!(reader.finish(), Ok(()), "{vector}");
 }
 
 /// The text and IPv6 forms of the address, and the way back.
