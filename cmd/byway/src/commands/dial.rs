@@ -44,13 +44,17 @@ pub(crate) async fn run(
         connected = endpoint.connect(to, &args.service) => connected.map_err(explain),
     };
     let outcome = match connected {
-        Ok(stream) => tokio::select! {
-            outcome = join(stream, input, output) => outcome,
-            () = context.stop.wait() => Ok(()),
-        },
+        Ok(stream) => {
+            let outcome = tokio::select! {
+                outcome = join(stream, input, output) => outcome,
+                () = context.stop.wait() => Ok(()),
+            };
+            endpoint.close().await;
+            outcome
+        }
+        // A farewell to somebody who has not answered would only take its time.
         Err(failure) => Err(failure),
     };
-    endpoint.close().await;
     endpoint.node().close();
     outcome
 }
