@@ -380,7 +380,7 @@ impl World {
         for action in out {
             match action {
                 Action::Transmit { frame, .. } if self.to_victim.len() < FLIGHT => {
-                    self.to_victim.push_back(frame)
+                    self.to_victim.push_back(frame);
                 }
                 Action::Dial { id, .. } => {
                     let places: Vec<Place> = vec![link::place(0)];
@@ -390,7 +390,7 @@ impl World {
                 }
                 Action::Up { hop, class, cost } => self.beacon.peer_up(self.now, hop, class, cost, &mut told),
                 Action::Cost { hop, class, cost } => {
-                    self.beacon.peer_cost(self.now, hop, class, cost, &mut told)
+                    self.beacon.peer_cost(self.now, hop, class, cost, &mut told);
                 }
                 Action::Down { hop } => self.beacon.peer_down(self.now, hop, &mut told),
                 Action::Received { hop, frame } => {

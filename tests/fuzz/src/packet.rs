@@ -51,7 +51,13 @@ pub fn portal_core(data: &[u8]) {
         match input.u8() % 8 {
             0 | 1 => core.from_device(now, with_ends(input.bytes(), own, other, input.u8()), &path, &mut out),
             2 | 3 => {
-                core.from_node(now, &other, with_ends(input.bytes(), other, own, input.u8()), &path, &mut out)
+                core.from_node(
+                    now,
+                    &other,
+                    with_ends(input.bytes(), other, own, input.u8()),
+                    &path,
+                    &mut out,
+                );
             }
             4 => {
                 let Some(destination) = asked.pop() else { continue };
