@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use byway_api::body::PeerSpec;
 use byway_api::{ApiError, Code};
 use byway_identity::Addr;
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
 use crate::config::{self, Faults, Peer};
 use crate::state::write_atomically;
@@ -158,12 +158,25 @@ pub(crate) fn save(path: &Path, peer: &Peer) -> Result<(), ApiError> {
 }
 
 fn fill(table: &mut Table, peer: &Peer) {
-    table["addr"] = value(peer.addr.to_string());
+    set(table, "addr", peer.addr.to_string().into());
     match &peer.name {
-        Some(name) => table["name"] = value(name),
+        Some(name) => set(table, "name", name.into()),
         None => drop(table.remove("name")),
     }
-    table["endpoints"] = value(peer.endpoints.iter().map(ToString::to_string).collect::<Array>());
+    let endpoints: Array = peer.endpoints.iter().map(ToString::to_string).collect();
+    set(table, "endpoints", endpoints.into());
+}
+
+/// Sets a value, and leaves the comment beside it.
+fn set(table: &mut Table, key: &str, new: Value) {
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        Some(old) => {
+            let decor = old.decor().clone();
+            *old = new;
+            *old.decor_mut() = decor;
+        }
+        None => drop(table.insert(key, value(new))),
+    }
 }
 
 #[cfg(test)]
