@@ -7,6 +7,117 @@
 //! Whatever a protocol does, these rules hold (spec/40-network.md): who is one hop away has been authenticated
 //! below it; nothing about a third node is believed without that node's signature; and a frame of a [`Plane`]
 //! never uses a link outside it.
+//!
+//! The smallest network of all carries payloads to direct neighbours, and no further:
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use std::time::Instant;
+//!
+//! use bytes::Bytes;
+//! use byway_identity::{Addr, Prefix};
+//! use byway_network::{
+//!     Action, Class, Constraint, Cost, Family, FrameError, Hop, Network, Outbox, Plane, Route, To, Unroutable,
+//! };
+//!
+//! #[derive(Default)]
+//! struct Neighbours {
+//!     up: BTreeMap<Hop, Cost>,
+//! }
+//!
+//! impl Network for Neighbours {
+//!     fn peer_up(&mut self, _: Instant, hop: Hop, _: Class, cost: Cost, _: &mut Outbox) {
+//!         self.up.insert(hop, cost);
+//!     }
+//!
+//!     fn peer_cost(&mut self, _: Instant, hop: Hop, _: Class, cost: Cost, _: &mut Outbox) {
+//!         self.up.insert(hop, cost);
+//!     }
+//!
+//!     fn peer_down(&mut self, _: Instant, hop: Hop, _: &mut Outbox) {
+//!         self.up.remove(&hop);
+//!     }
+//!
+//!     // A frame is the plane's byte and the payload.
+//!     fn handle_above(
+//!         &mut self,
+//!         _: Instant,
+//!         to: To,
+//!         payload: Bytes,
+//!         by: &Constraint,
+//!         out: &mut Outbox,
+//!     ) -> Result<(), Unroutable> {
+//!         let hop = self.next_hop(to, by).ok_or(Unroutable::Unknown)?;
+//!         out.send(hop, [&[by.plane.byte()], &payload[..]].concat().into());
+//!         Ok(())
+//!     }
+//!
+//!     fn handle_below(
+//!         &mut self,
+//!         _: Instant,
+//!         hop: Hop,
+//!         frame: Bytes,
+//!         out: &mut Outbox,
+//!     ) -> Result<(), FrameError> {
+//!         if !self.up.contains_key(&hop) {
+//!             return Err(FrameError::NotUp);
+//!         }
+//!         let mut reader = byway_wire::Reader::new(&frame);
+//!         let plane = Plane::from_byte(reader.u8()?).filter(|plane| plane.has(hop.family));
+//!         let plane = plane.ok_or(FrameError::Plane)?;
+//!         out.push(Action::Deliver { plane, payload: frame.slice(1..), back: None });
+//!         Ok(())
+//!     }
+//!
+//!     fn next_hop(&self, to: To, by: &Constraint) -> Option<Hop> {
+//!         let fits = |hop: &Hop| {
+//!             to == To::Node(hop.peer) && by.plane.has(hop.family) && by.first_hop.has(hop.family)
+//!         };
+//!         // What this network cannot promise, it refuses.
+//!         let is_plain = by.at_least.is_empty() && by.relays == 0;
+//!         let hops = self.up.iter().filter(|(hop, _)| is_plain && fits(hop));
+//!         hops.min_by_key(|(_, cost)| **cost).map(|(hop, _)| *hop)
+//!     }
+//!
+//!     fn find(&mut self, _: Instant, _: Prefix, _: &Constraint, _: &mut Outbox) {}
+//!     fn sample(&mut self, _: Instant, _: &Constraint, _: &mut Outbox) {}
+//!     fn set_digest(&mut self, _: Instant, _: [u8; 32], _: &mut Outbox) {}
+//!     fn heartbeat(&mut self, _: Instant, _: &mut Outbox) {}
+//!
+//!     fn next_heartbeat(&self) -> Option<Instant> {
+//!         None
+//!     }
+//!
+//!     fn overhead(&self) -> usize {
+//!         1
+//!     }
+//!
+//!     fn routes(&self, _: usize) -> Vec<Route> {
+//!         Vec::new()
+//!     }
+//! }
+//!
+//! let (now, mut out) = (Instant::now(), Outbox::default());
+//! let (ann, bob) = (Addr::from_bytes([1; 32]), Addr::from_bytes([2; 32]));
+//! let (to_ann, to_bob) = (Hop { peer: ann, family: Family::Ip }, Hop { peer: bob, family: Family::Ip });
+//! let (mut at_ann, mut at_bob) = (Neighbours::default(), Neighbours::default());
+//! at_ann.peer_up(now, to_bob, Class::UDP, Cost::LOOPBACK, &mut out);
+//! at_bob.peer_up(now, to_ann, Class::UDP, Cost::LOOPBACK, &mut out);
+//!
+//! let (to, payload) = (To::Node(bob), Bytes::from("hello"));
+//! at_ann.handle_above(now, to, payload.clone(), &Constraint::in_plane(Plane::Any), &mut out)?;
+//! let Some(Action::Send { hop, frame }) = out.drain().next() else { panic!("Bob is a neighbour") };
+//! assert_eq!(hop, to_bob);
+//!
+//! at_bob.handle_below(now, to_ann, frame, &mut out)?;
+//! assert_eq!(out.drain().next(), Some(Action::Deliver { plane: Plane::Any, payload: payload.clone(), back: None }));
+//!
+//! // No link to Bob hides anything, so what must be hidden does not leave.
+//! let refused = at_ann.handle_above(now, to, payload, &Constraint::in_plane(Plane::Anon), &mut out);
+//! assert_eq!(refused, Err(Unroutable::Unknown));
+//! assert!(out.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod class;
 mod constraint;

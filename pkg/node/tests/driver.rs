@@ -1,5 +1,6 @@
 //! Running cores on a real runtime, joined by links in memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -150,6 +151,26 @@ async fn a_client_that_stops_reading_neither_loses_nor_delays_what_others_get() 
     }
 }
 
+/// Each sample is of the family that was announced last, and no two have the same name and labels.
+fn assert_is_open_metrics(text: &str) {
+    let (mut family, mut families, mut seen) = (String::new(), BTreeSet::new(), BTreeSet::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            family = match rest.split_once(' ').expect("a type") {
+                (name, "counter") => format!("{name}_total"),
+                (name, _) => name.to_owned(),
+            };
+            assert!(families.insert(family.clone()), "the family {family} comes twice");
+        } else if !line.starts_with('#') {
+            let (sample, value) = line.rsplit_once(' ').expect("a value");
+            assert_eq!(sample.split('{').next(), Some(&family[..]), "{line}");
+            assert!(value.parse::<u64>().is_ok(), "{line}");
+            assert!(seen.insert(sample), "{line} comes twice");
+        }
+    }
+    assert!(seen.len() > 30, "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_find_look_up_and_ping_each_other() {
     let daemons = chain(3);
@@ -170,6 +191,7 @@ async fn nodes_find_look_up_and_ping_each_other() {
     let metrics = daemons[1].metrics().await.expect("text");
     let link = format!("byway_link_handshakes_total{{peer=\"{}\",class=\"", near.addr());
     assert!(metrics.contains(&link), "{metrics}");
+    assert_is_open_metrics(&metrics);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,17 @@ impl<P: Place> Endpoint<P> {
         self.most_sessions = most;
     }
 
+    /// Leaves no room to remember another m1 of the current keys.
+    pub(crate) fn fill_replays(&mut self) {
+        let version = self.keys.current().record.content.version;
+        let hashes = (0u64..).map(|number| crate::replay::hash(&number.to_le_bytes()));
+        for hash in hashes {
+            if !self.replays.insert(version, hash) {
+                return;
+            }
+        }
+    }
+
     pub(crate) fn own_record(&self) -> crate::record::Record {
         self.keys.current().record.clone()
     }

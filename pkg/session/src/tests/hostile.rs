@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use byway_identity::{Entropy, SeededEntropy};
 
-use super::world::{Datagram, World, pattern};
-use crate::{Connect, Use};
+use super::world::{Datagram, LATENCY, World, pattern};
+use crate::mask::{self, Secret};
+use crate::{Connect, Event, Use};
 
 const BOTH: [Use; 2] = [Use::Link, Use::EndToEnd];
 
@@ -40,8 +42,66 @@ fn with_flip(usage: Use, at: usize, bit: usize) -> World {
     world
 }
 
+/// `bytes` with `bit` of the byte `at` flipped, which is counted behind the mask if there is one to look behind.
+fn flip(bytes: &[u8], mask: Option<&Secret>, at: usize, bit: u64) -> Vec<u8> {
+    let mut bytes = BytesMut::from(bytes);
+    if let Some(mask) = mask {
+        assert!(mask.unmask(&mut bytes), "a handshake with another mask");
+    }
+    bytes[at] ^= 1 << bit;
+    mask.map_or_else(|| bytes.to_vec(), |mask| mask.mask(&bytes).to_vec())
+}
+
 #[test]
-fn a_flipped_bit_anywhere_in_a_handshake_changes_nothing() {
+fn a_flipped_bit_anywhere_in_a_handshake_is_rejected_behind_the_mask_too() {
+    const SEED: u64 = 41;
+    for usage in BOTH {
+        let mut dice = SeededEntropy::new(SEED);
+        let mut world = World::pair(usage, SEED);
+        // Each message is one datagram, and none arrives but by hand.
+        world.mtu = 4000;
+        world.fate = Box::new(|_, _| vec![]);
+        let connect = Connect { remote: world.addr(1), place: world.spot(1), token: None, digest: None };
+        let early = Bytes::from_static(if usage == Use::EndToEnd { b"early" } else { b"" });
+        world.act(0, |node, now, out| node.connect_early(now, connect, early.clone(), out));
+        let secret = Secret::new(&world.addr(1), None);
+        let layers = if usage == Use::Link { vec![None, Some(&secret)] } else { vec![None] };
+        let mut stages = 0;
+        while !world.is_up(0, 1) {
+            let Datagram { from, to, bytes } = world.tape.last().cloned().expect("something was said");
+            let to = to as usize;
+            for mask in &layers {
+                let hidden = if mask.is_some() { mask::OVERHEAD } else { 0 };
+                for at in 0..bytes.len() - hidden {
+                    let changed = flip(&bytes, *mask, at, dice.next_u64() % 8);
+                    // Slow enough not to count as load.
+                    world.now += Duration::from_millis(200);
+                    let before = (world.events[to].len(), world.nodes[to].counters().established);
+                    let waiting = world.nodes[to].sizes().waiting;
+                    let answers = world.inject(to, from, &changed);
+                    let what =
+                        format!("seed {SEED}, {usage:?}, message {stages}, byte {at}, masked {}", hidden > 0);
+                    let after = (world.events[to].len(), world.nodes[to].counters().established);
+                    assert_eq!(after, before, "{what}: {:?}", world.events[to]);
+                    assert_eq!(world.nodes[to].sizes().waiting, waiting, "{what}: a handshake began");
+                    // A question has no secrets, so another question may come of it; but nothing else has an answer.
+                    let is_question = stages == 0 && (usage == Use::EndToEnd || mask.is_some());
+                    assert!(answers == 0 || is_question, "{what}: an answer");
+                }
+            }
+            assert!(world.inject(to, from, &bytes) > 0, "{usage:?}: the genuine message {stages} counts");
+            stages += 1;
+        }
+        // KEY_ASK, KEY_TELL, m1, m2, and m3 or the first frame.
+        assert_eq!(stages, 5, "{usage:?}");
+        assert_eq!((world.ups(0), world.ups(1)), (1, 1));
+        let early = world.events[1].iter().filter(|event| matches!(event, Event::Early { .. })).count();
+        assert_eq!(early, usize::from(usage == Use::EndToEnd), "once");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_any_datagram_of_a_handshake_costs_no_more_than_its_loss() {
     for usage in BOTH {
         let (_, tape) = recorded(usage);
         let length = tape.len().min(6);
@@ -105,6 +165,113 @@ fn a_replayed_frame_is_dropped() {
         assert_eq!(world.received(1).len(), before);
         assert!(world.nodes[1].counters().replayed > seen);
     }
+}
+
+#[test]
+fn drops_are_counted_for_the_remote_whose_session_they_name_and_stay_counted_after_a_rekey() {
+    for usage in BOTH {
+        let mut world = World::pair(usage, 1);
+        world.add(super::world::config(usage, 3));
+        let (session, _) = world.link_up();
+        world.connect(2, 1);
+        world.run_until(Duration::from_secs(5), |world| world.is_up(2, 1));
+        world.run_for(Duration::from_secs(1));
+        let (remote, other) = (world.addr(0), world.addr(2));
+        world.send(0, session, b"payload");
+        let frame = world.tape.last().expect("sent").bytes.to_vec();
+        let mut forged = frame.clone();
+        *forged.last_mut().expect("not empty") ^= 1;
+        // A counter that was seen already is looked at no closer.
+        for bytes in [&forged[..], &frame, &frame, &forged, &frame[..8]] {
+            world.inject(1, 0, bytes);
+        }
+        world.run_for(Duration::from_secs(1));
+        let drops = |world: &World, of| {
+            let tally = world.nodes[1].tally(of, 0);
+            (tally.replayed, tally.forged, tally.malformed)
+        };
+        assert_eq!(drops(&world, &remote), (3, 1, 1), "{usage:?}");
+        assert_eq!(drops(&world, &other), (0, 0, 0), "{usage:?}");
+        let tally = world.nodes[1].tally(&remote, 0);
+        assert_eq!((tally.established, tally.renewed), (1, 0), "{usage:?}");
+        for _ in 0..140 {
+            let session = world.session(0, 1).expect("it stays up");
+            world.send(0, session, b"in use");
+            world.run_for(Duration::from_secs(5));
+        }
+        assert_eq!(world.nodes[1].sessions().len(), 1, "{usage:?}: the first one has ended");
+        let tally = world.nodes[1].tally(&remote, 0);
+        assert_eq!((tally.established, tally.renewed), (2, 1), "{usage:?}");
+        assert_eq!(world.nodes[1].sessions()[0].tally, tally, "{usage:?}");
+        assert_eq!(drops(&world, &remote), (3, 1, 1), "{usage:?}");
+        assert_eq!(
+            world.nodes[1].tally(&other, 0),
+            crate::Tally::default(),
+            "{usage:?}: it is idle, and gone"
+        );
+    }
+}
+
+/// Payloads that came in at node 1, and whether early.
+fn told(world: &World) -> Vec<(bool, Bytes)> {
+    let payloads = world.events[1].iter().filter_map(|event| match event {
+        Event::Early { payload, .. } => Some((true, payload.clone())),
+        Event::Received { payload, .. } => Some((false, payload.clone())),
+        _ => None,
+    });
+    payloads.collect()
+}
+
+/// Connects node 0 to node 1 with an early payload.
+fn connect_early(world: &mut World, early: &Bytes) {
+    let connect = Connect { remote: world.addr(1), place: world.spot(1), token: None, digest: None };
+    world.act(0, |node, now, out| node.connect_early(now, connect, early.clone(), out));
+}
+
+#[test]
+fn an_early_payload_that_cannot_be_remembered_is_dropped_and_comes_in_a_frame_and_never_again() {
+    for full in [false, true] {
+        let mut world = World::pair(Use::EndToEnd, 1);
+        if full {
+            world.nodes[1].fill_replays();
+        }
+        let early = Bytes::from(pattern(500, 1));
+        connect_early(&mut world, &early);
+        world.run_for(Duration::from_secs(2));
+        assert_eq!(told(&world), [(!full, early.clone())], "full: {full}");
+        world.run_for(Duration::from_secs(30));
+        for datagram in world.tape.clone().iter().filter(|datagram| datagram.to == 1) {
+            world.inject(1, 66, &datagram.bytes);
+            world.run_for(Duration::from_secs(1));
+        }
+        assert_eq!(told(&world), [(!full, early)], "full: {full}, played again");
+    }
+}
+
+#[test]
+fn an_early_payload_for_a_key_from_before_the_start_counts_only_under_the_new_key() {
+    let mut world = World::pair(Use::EndToEnd, 1);
+    let (session, _) = world.link_up();
+    world.act(0, |node, now, out| node.close(now, session, out));
+    world.run_for(Duration::from_secs(1));
+    let mut again = super::world::config(Use::EndToEnd, 2);
+    again.boot = 2;
+    world.restart(1, again);
+    world.events[1].clear();
+    let (first, early) = (world.tape.len(), Bytes::from(pattern(500, 1)));
+    connect_early(&mut world, &early);
+    world.run_for(LATENCY + LATENCY / 2);
+    assert_eq!(told(&world), [], "the key of the recorded address is gone");
+    assert!(world.nodes[1].counters().forged > 0);
+    let old: Vec<Datagram> =
+        world.tape[first..].iter().filter(|datagram| datagram.to == 1).cloned().collect();
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(told(&world), [(true, early.clone())]);
+    for datagram in old {
+        world.inject(1, 66, &datagram.bytes);
+    }
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(told(&world), [(true, early)], "played again");
 }
 
 #[test]
