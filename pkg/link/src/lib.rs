@@ -86,7 +86,9 @@ mod place;
 mod transport;
 
 pub use crate::core::{Action, Core};
-pub use config::{Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerState, PeerStatus};
+pub use config::{
+    Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerState, PeerStatus,
+};
 pub use endpoint::{Endpoint, EndpointError, IpEndpoint, Scheme};
 pub use memory::{Memory, MemoryHub};
 pub use place::{DialId, Place, Remote, TransportId};

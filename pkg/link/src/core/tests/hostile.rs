@@ -305,3 +305,44 @@ fn frames_for_hops_that_are_not_up_are_counted() {
     assert_eq!(world.nodes[0].core.counters().dropped.not_up, 2);
     assert_eq!(world.nodes[0].core.frame_mtu(world.hop(1)), None);
 }
+
+#[test]
+fn a_link_counts_what_came_forged_or_again() {
+    let mut world = World::new(215, 2);
+    world.link(0, 1);
+    world.run_for(SECOND);
+    let before = world.nodes[0].core.links()[0].dropped;
+    assert_eq!(before, crate::LinkDropped::default());
+    let place = world.nodes[0].core.links()[0].place;
+    let (peer, me) = (world.nodes[1].addr, world.nodes[0].addr);
+    let mut out = Vec::new();
+    let hop = byway_network::Hop { peer: me, family: byway_network::Family::Ip };
+    world.nodes[1].core.send(world.now, hop, b"payload", &mut out);
+    let frame = out.iter().find_map(|action| match action {
+        crate::Action::Transmit { frame, .. } => Some(frame.clone()),
+        _ => None,
+    });
+    let frame = frame.expect("it was sent");
+    let mut forged = frame.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    // A counter that was seen already is looked at no closer.
+    for bytes in [&forged, &forged, &frame[..], &frame, &forged, &frame[..8]] {
+        let frame = bytes::BytesMut::from(bytes);
+        world.nodes[0].core.handle(world.now, crate::Event::Frame { place, frame }, &mut Vec::new());
+    }
+    let link = &world.nodes[0].core.links()[0];
+    let dropped = link.dropped;
+    assert_eq!((dropped.replayed, dropped.forged, dropped.malformed), (2, 2, 1));
+    assert_eq!((link.peer, link.lane, link.rekeys), (peer, 0, 0));
+    assert!(link.handshakes > 0);
+}
+
+#[test]
+fn of_many_endpoints_of_one_peer_the_first_eight_count() {
+    let mut world = World::new(216, 2);
+    let endpoint = |number: u16| format!("udp://192.0.2.1:{}", 1 + number).parse().unwrap();
+    let peer = crate::PeerConfig { addr: world.nodes[1].addr, endpoints: (0..500).map(endpoint).collect() };
+    world.act(0, |core, now, out| core.add_peer(now, peer, out));
+    let endpoints = world.nodes[0].core.peers()[0].endpoints.clone();
+    assert_eq!(endpoints, (0..super::super::ENDPOINTS_MAX as u16).map(endpoint).collect::<Vec<_>>());
+}
