@@ -335,10 +335,8 @@ impl Core {
         if target.is_some_and(|target| self.locals.contains_key(target)) {
             return Ok(());
         }
-        // The levels may have been raised since the request was made.
-        let weaker =
-            |allowed: Plane| Family::ALL.iter().any(|family| plane.has(*family) && !allowed.has(*family));
-        if level < self.config.levels.floor || weaker(self.config.levels.plane(level)?) {
+        self.config.levels.plane(level)?;
+        if !self.config.levels.allows(level, plane) {
             return Err(ApiError::new(
                 Code::ManconUnsatisfied,
                 format!("requests at {level} are no longer allowed as they were; ask again"),
@@ -511,9 +509,14 @@ impl Core {
 }
 
 impl Core {
-    /// Replaces the levels of requests from now on.
-    pub fn set_levels(&mut self, levels: Levels) {
+    /// Replaces the levels of requests from now on. What is held and would now leave by too weak a way is given up.
+    pub fn set_levels(&mut self, now: Instant, levels: Levels, out: &mut Vec<Output>) {
         self.config.levels = levels;
+        let mut effects = Effects::default();
+        for local in self.locals.values_mut() {
+            local.restrict(&levels, &mut effects);
+        }
+        self.settle(now, effects, out);
     }
 }
 

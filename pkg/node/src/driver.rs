@@ -20,6 +20,7 @@ use crate::core::Core;
 use crate::flow::cost;
 use crate::handle::{Handle, NodeHandle, Shared};
 use crate::inbox::Taken;
+use crate::level::Levels;
 use crate::types::{Answer, Config, Disposition, Output, Question, SendRequest};
 
 /// Commands that wait for the driver; more wait in their tasks.
@@ -401,6 +402,10 @@ impl Driver {
             .flat_map(|slot| slot.transport.listening())
             .map(|endpoint| endpoint.to_string())
             .collect()
+    }
+
+    pub(crate) fn set_levels(&mut self, levels: Levels) {
+        self.core.set_levels(Instant::now(), levels, &mut self.outputs);
     }
 
     pub(crate) fn add_peer(&mut self, peer: PeerConfig, name: Option<String>) {

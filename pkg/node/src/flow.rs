@@ -180,9 +180,16 @@ pub(crate) struct ReceiveWindow {
 
 impl ReceiveWindow {
     /// A message that counts `cost` went to the application's queue.
-    pub(crate) fn received(&mut self, cost: u64) {
-        self.since_mark = self.since_mark.saturating_add(cost);
-        self.queued = self.queued.saturating_add(cost);
+    ///
+    /// False: the sender ignores its window by more than the room again, and the message is not to be kept. Without this one
+    /// sender could fill what all of them share.
+    pub(crate) fn received(&mut self, cost: u64) -> bool {
+        let fits = self.queued.saturating_add(cost) <= 2 * RECEIVE_ROOM;
+        if fits {
+            self.since_mark = self.since_mark.saturating_add(cost);
+            self.queued = self.queued.saturating_add(cost);
+        }
+        fits
     }
 
     /// The sender told where it stands.
@@ -338,6 +345,15 @@ mod tests {
         let mark = sender.timeout(now + Duration::from_secs(1)).expect("a closed window is marked again");
         sender.window(now + RTT, restarted.mark(mark));
         assert!(sender.open());
+    }
+
+    #[test]
+    fn a_sender_that_ignores_its_window_gets_no_more_than_twice_the_room() {
+        let mut receiver = ReceiveWindow::default();
+        let kept = (0..10_000).filter(|_| receiver.received(cost(1_280))).count() as u64;
+        assert_eq!(kept, 2 * RECEIVE_ROOM / cost(1_280));
+        receiver.consumed(cost(1_280));
+        assert!(receiver.received(cost(1_280)));
     }
 
     proptest! {

@@ -278,7 +278,7 @@ impl Handle {
     /// Replaces the levels of requests from now on; `direct` should stay, as links are opened by it at the start.
     pub async fn set_levels(&self, levels: Levels) -> Result<(), ApiError> {
         *self.levels.write().unwrap_or_else(PoisonError::into_inner) = levels;
-        self.with(move |driver| driver.core.set_levels(levels)).await
+        self.with(move |driver| driver.set_levels(levels)).await
     }
 
     /// Says goodbye to peers, then stops the driver; returns when it has ended.

@@ -37,6 +37,13 @@ impl Levels {
         }
     }
 
+    /// Whether a request of `level` may still use `plane`: levels may have been raised since it was made.
+    pub fn allows(&self, level: ManCon, plane: Plane) -> bool {
+        let within =
+            |allowed: Plane| Family::ALL.iter().all(|family| !plane.has(*family) || allowed.has(*family));
+        level >= self.floor && self.plane(level).is_ok_and(within)
+    }
+
     /// Why nothing leaves the machine in `plane` when the only links are of `families`, if so.
     pub fn unsatisfied(&self, level: ManCon, plane: Plane, families: ClassSet) -> Option<ApiError> {
         let leaves =
@@ -86,6 +93,15 @@ mod tests {
         assert_eq!(raised.effective(Some(ManCon::Low)), ManCon::High);
         assert_eq!(raised.effective(Some(ManCon::Neo)), ManCon::Neo);
         assert_eq!(OPEN.effective(None), ManCon::High);
+    }
+
+    #[test]
+    fn raised_levels_forbid_what_was_allowed() {
+        assert!(OPEN.allows(ManCon::Low, Plane::Any));
+        assert!(!Levels { floor: ManCon::Medium, ..OPEN }.allows(ManCon::Low, Plane::Any));
+        assert!(!Levels { direct: false, ..OPEN }.allows(ManCon::Low, Plane::Any));
+        assert!(Levels { direct: false, ..OPEN }.allows(ManCon::Low, Plane::Anon));
+        assert!(!OPEN.allows(ManCon::High, Plane::Any));
     }
 
     #[test]

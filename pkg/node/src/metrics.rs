@@ -67,7 +67,8 @@ fn links(text: &mut String, driver: &Driver) {
         handshakes.value(&format!("{labels},occasion=\"dial\""), link.handshakes.saturating_sub(link.rekeys));
         handshakes.value(&format!("{labels},occasion=\"rekey\""), link.rekeys);
     }
-    let mut drops = counter(text, "byway_link_dropped", "Datagrams and frames that a link dropped, by reason.");
+    let mut drops =
+        counter(text, "byway_link_dropped", "Datagrams and frames that a link dropped, by reason.");
     for (labels, link) in each() {
         for (reason, count) in [
             ("forged", link.dropped.forged),
@@ -173,6 +174,7 @@ fn nodes(text: &mut String, driver: &Driver) {
         for (reason, count) in [
             ("expired", node.counters.expired),
             ("overflow", node.counters.overflow),
+            ("window-ignored", node.counters.pressed),
             ("unroutable", node.counters.unroutable),
             ("refused-frame", node.counters.refused),
             ("malformed", node.counters.malformed),

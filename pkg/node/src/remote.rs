@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use byway_api::Kind;
+use byway_api::{Kind, ManCon};
 use byway_session::SessionId;
 
 use crate::flow::{ReceiveWindow, SendWindow, cost};
@@ -39,6 +39,7 @@ pub(crate) enum Stage {
 pub(crate) struct Held {
     pub(crate) kind: Kind,
     pub(crate) payload: Bytes,
+    pub(crate) level: ManCon,
     pub(crate) until: Instant,
 }
 
@@ -160,6 +161,15 @@ impl Remote {
         Some(held)
     }
 
+    /// Takes out what `unwanted` says, in order.
+    pub(crate) fn take_out(&mut self, unwanted: impl Fn(&Held) -> bool) -> Vec<Held> {
+        let mut taken = Vec::new();
+        while let Some(at) = self.held.iter().position(&unwanted) {
+            taken.extend(self.take(at));
+        }
+        taken
+    }
+
     /// Takes out what has waited too long.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<Held> {
         if self.earliest? > now {
@@ -236,7 +246,7 @@ mod tests {
     use super::*;
 
     fn held(kind: Kind, length: usize, until: Instant) -> Held {
-        Held { kind, payload: Bytes::from(vec![0; length]), until }
+        Held { kind, payload: Bytes::from(vec![0; length]), level: ManCon::Low, until }
     }
 
     #[test]

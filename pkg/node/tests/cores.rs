@@ -317,8 +317,23 @@ fn a_request_that_was_made_before_the_levels_were_raised_is_refused() {
     };
     assert!(world.act(0, |core, out| core.send(now, &from, request(), out)).is_ok());
     for levels in [Levels { floor: ManCon::High, ..LEVELS }, Levels { direct: false, ..LEVELS }] {
-        world.cores[0].set_levels(levels);
+        world.act(0, |core, out| core.set_levels(now, levels, out));
         let refused = world.act(0, |core, out| core.send(now, &from, request(), out));
         assert_eq!(refused.map_err(|error| error.code), Err(Code::ManconUnsatisfied));
     }
+}
+
+#[test]
+fn what_is_held_when_the_levels_are_raised_does_not_leave() {
+    let mut world = World::chain(2);
+    let (now, from, to) = (world.now, world.addr(0), world.addr(1));
+    assert_eq!(world.send(0, from, to, Bytes::from_static(b"too late")), Ok(Disposition::Held));
+    let raised = Levels { floor: ManCon::High, ..LEVELS };
+    world.act(0, |core, out| core.set_levels(now, raised, out));
+    world.run(Duration::from_secs(5));
+    assert!(world.delivered.is_empty());
+    world.act(0, |core, out| core.set_levels(now, LEVELS, out));
+    assert!(world.send(0, from, to, Bytes::from_static(b"allowed again")).is_ok());
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.delivered.len(), 1);
 }

@@ -180,8 +180,11 @@ impl Local {
         remote.heard(now);
         match kind {
             FrameKind::Message => {
-                remote.receive_window.received(cost(payload.len()));
-                self.deliver(addr, plane, Kind::Message, payload, effects);
+                if remote.receive_window.received(cost(payload.len())) {
+                    self.deliver(addr, plane, Kind::Message, payload, effects);
+                } else {
+                    self.counters.pressed += 1;
+                }
             }
             FrameKind::Packet => self.deliver(addr, plane, Kind::Packet, payload, effects),
             FrameKind::Control => match Control::parse(&payload) {

@@ -13,6 +13,8 @@ use byway_network::{Constraint, Hop, Network, Outbox, Plane, To};
 use byway_session::{Endpoint, Event, SessionStatus};
 
 use crate::control::Control;
+use crate::flow::cost;
+use crate::level::Levels;
 use crate::remote::{Held, Ping, Remote};
 use crate::types::{Answer, Disposition, Output, Question, SendRequest};
 use crate::way::Way;
@@ -52,6 +54,8 @@ pub struct NodeCounters {
     pub expired: u64,
     /// Packets that found a full queue.
     pub overflow: u64,
+    /// Messages of senders that ignored their window.
+    pub pressed: u64,
     /// End-to-end frames that had no way.
     pub unroutable: u64,
     /// Frames of neighbours that the router refused.
@@ -152,7 +156,7 @@ impl Local {
             remote.send_window.wait(now);
         }
         let kind = request.kind;
-        let held = Held { kind, payload: request.payload, until: request.until };
+        let held = Held { kind, payload: request.payload, level: request.level, until: request.until };
         if !remote.hold(now, held) {
             self.counters.overflow += u64::from(kind == Kind::Packet);
             return Err(ApiError::new(Code::Busy, format!("the queue to {} is full", request.to)));
@@ -293,6 +297,20 @@ impl Local {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// The levels were raised: what is held and may not leave any more by the plane that it waits for is given up.
+    pub(crate) fn restrict(&mut self, levels: &Levels, effects: &mut Effects) {
+        for ((addr, plane), remote) in &mut self.remotes {
+            for held in remote.take_out(|held| !levels.allows(held.level, *plane)) {
+                self.counters.expired += 1;
+                if held.kind == Kind::Message {
+                    let cost = cost(held.payload.len());
+                    let (local, remote, plane) = (self.addr, *addr, *plane);
+                    effects.outputs.push(Output::Released { local, remote, plane, cost });
+                }
+            }
+        }
     }
 
     pub(crate) fn set_clock(&mut self, now: Instant, unix: u64) {
