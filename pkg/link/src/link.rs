@@ -48,13 +48,20 @@ pub(crate) struct Greetings {
     pub(crate) next: Instant,
 }
 
-/// Frames kept until the greeting comes.
+/// Frames kept until the greeting comes, and bytes of them: strangers by the thousand may be at that point.
 pub(crate) const EARLY_MAX: usize = 16;
+const EARLY_BYTES_MAX: usize = 32 * 1024;
 /// Pause between greetings, and how many are sent before the session is given up.
 pub(crate) const GREETING_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) const GREETINGS_MAX: u32 = 24;
 
 impl Link {
+    /// Whether a frame of `length` bytes that came before the greeting is kept.
+    pub(crate) fn keeps_early(&self, length: usize) -> bool {
+        let bytes: usize = self.early.iter().map(Bytes::len).sum();
+        self.early.len() < EARLY_MAX && bytes + length <= EARLY_BYTES_MAX
+    }
+
     /// A link over which nothing but a handshake has gone.
     pub(crate) fn new(now: Instant, place: Place, profile: &Profile) -> Self {
         Self {

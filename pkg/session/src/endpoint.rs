@@ -40,8 +40,8 @@ use crate::{
     Tally, Use,
 };
 
-/// Most sessions; beyond, no new ones are accepted.
-const SESSIONS: usize = 16_384;
+/// Most sessions; beyond, no new ones are accepted. More than a node keeps remote nodes, times the sessions of each.
+const SESSIONS: usize = 20_000;
 /// Most link tokens of the local side.
 const TOKENS: usize = 16;
 

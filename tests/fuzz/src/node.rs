@@ -232,7 +232,9 @@ impl World {
                 2 => {
                     let direct = input.u8() & 1 == 0;
                     let levels = Levels { default: ManCon::Low, floor: ManCon::Low, direct };
-                    self.victim.set_levels(levels);
+                    let mut out = Vec::new();
+                    self.victim.set_levels(self.now, levels, &mut out);
+                    self.take_victim(out);
                 }
                 _ => self.victim.set_clock(self.now, u64::from(input.u16()) << input.below(60)),
             },

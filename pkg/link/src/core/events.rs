@@ -10,7 +10,7 @@ use byway_session::{CloseReason, Event as Told, FrameKind, SessionId};
 use super::{Accept, Action, Core, LINKS_PLANE, PEERS_MAX, Peer, REFUSED};
 use crate::Place;
 use crate::control::{self, Control, Greeting, Probe};
-use crate::link::{EARLY_MAX, GREETING_PAUSE, Link, agree, class_here};
+use crate::link::{GREETING_PAUSE, Link, agree, class_here};
 
 impl Core {
     /// Works through what the endpoints told until they have nothing more to tell.
@@ -193,7 +193,7 @@ impl Core {
                             self.dropped.early += 1;
                         }
                     }
-                    None if link.early.len() < EARLY_MAX => link.early.push_back(payload),
+                    None if link.keeps_early(payload.len()) => link.early.push_back(payload),
                     None => {
                         link.dropped.early += 1;
                         self.dropped.early += 1;

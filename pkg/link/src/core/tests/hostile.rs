@@ -209,6 +209,24 @@ fn a_peer_that_reports_a_huge_cost_makes_only_itself_dear() {
 }
 
 #[test]
+fn long_frames_before_the_greeting_are_held_up_to_a_bound_of_bytes() {
+    let mut world = World::new(211, 2);
+    world.link(0, 1);
+    world.run_for(SECOND);
+    let peer = world.nodes[1].addr;
+    world.act(0, |core, now, out| {
+        core.peers.get_mut(&peer).unwrap().link_mut(0).unwrap().class = None;
+        core.announce(now, &peer, out);
+    });
+    for _ in 0..10 {
+        world.send(1, 0, &[7; 20_000]);
+    }
+    world.run_for(Duration::from_millis(100));
+    let held = world.nodes[0].core.peers[&peer].slots[&0].link.as_ref().map_or(0, |link| link.early.len());
+    assert_eq!(held, 1, "32 KiB hold one frame of 20,000 bytes");
+}
+
+#[test]
 fn frames_before_the_greeting_are_held_up_to_a_bound_and_come_after_it() {
     let mut world = World::new(210, 2);
     world.link(0, 1);
