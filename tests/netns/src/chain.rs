@@ -35,17 +35,25 @@ pub const C: usize = 2;
 impl Chain {
     /// Over veth, or over wires with these faults.
     pub fn start(faults: Option<&Faults>) -> Result<Self> {
-        let mut chain = Self::prepare(faults)?;
+        Self::prepare(faults)?.run()
+    }
+
+    /// Starts all three, and waits until a ping goes from end to end.
+    pub fn run(mut self) -> Result<Self> {
         for who in [A, B, C] {
-            chain.launch(who)?;
+            self.launch(who)?;
         }
-        chain.reaches(A, C, Duration::from_secs(10))?;
-        Ok(chain)
+        self.reaches(A, C, Duration::from_secs(10))?;
+        Ok(self)
     }
 
     /// The same, with no daemon running yet.
     pub fn prepare(faults: Option<&Faults>) -> Result<Self> {
-        let world = World::new()?;
+        Self::prepare_in(World::new()?, faults)
+    }
+
+    /// The same, in a world that is empty so far.
+    pub fn prepare_in(world: World, faults: Option<&Faults>) -> Result<Self> {
         let hosts = ["a", "b", "c"].into_iter().map(|name| world.host(name)).collect::<Result<Vec<_>>>()?;
         let mut wires = Vec::new();
         for (left, right, net) in [(A, B, "10.0.1"), (B, C, "10.0.2")] {

@@ -47,6 +47,8 @@ pub struct DaemonConfig {
     pub listen: Vec<String>,
     /// Range of IPv6 addresses, if not the default.
     pub prefix: Option<String>,
+    /// Name of its network, if not the default.
+    pub network: Option<String>,
     /// Whether it has a TUN device.
     pub portal: bool,
     /// Whether it logs everything.
@@ -100,6 +102,7 @@ impl DaemonConfig {
             allow: Vec::new(),
             listen: vec!["0.0.0.0:2561".into()],
             prefix: None,
+            network: None,
             portal: true,
             debug: false,
         }
@@ -118,6 +121,9 @@ impl DaemonConfig {
         let mut toml = String::new();
         writeln!(toml, "[node]\nkey = {}", serde_json::to_string(key)?)?;
         writeln!(toml, "[api]\nlisten = [{}]", serde_json::to_string(&format!("unix:{}", api.display()))?)?;
+        if let Some(network) = &self.network {
+            writeln!(toml, "[network]\nname = {}", serde_json::to_string(network)?)?;
+        }
         writeln!(toml, "[mancon]\ndefault = \"low\"\ndirect = true")?;
         writeln!(toml, "[portal]\nenabled = {}\nmancon = \"low\"", self.portal)?;
         if let Some(prefix) = &self.prefix {
@@ -190,6 +196,22 @@ impl Daemon {
     /// The same as JSON.
     pub fn json(&self, path: &str) -> Result<serde_json::Value> {
         Ok(serde_json::from_str(&self.get(path)?)?)
+    }
+
+    /// The sum of the samples in `/metrics` that are called `name` and have all of `labels`, such as `reason="forged"`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Result<u64> {
+        let text = self.get("/metrics")?;
+        let samples: Vec<u64> = text
+            .lines()
+            .filter(|line| {
+                let rest = line.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                    && labels.iter().all(|label| line.contains(label))
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        ensure!(!samples.is_empty(), "no metric {name} with {labels:?}:\n{text}");
+        Ok(samples.iter().sum())
     }
 
     /// The socket of its API.

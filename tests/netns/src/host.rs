@@ -49,13 +49,21 @@ struct Holder {
 }
 
 impl World {
-    /// An empty world.
+    /// An empty world, in a user namespace of its own only where this process is not root.
     pub fn new() -> Result<Self> {
+        Self::start(!nix::unistd::geteuid().is_root())
+    }
+
+    /// An empty world as a user without root gets it, whoever runs the test.
+    pub fn unprivileged() -> Result<Self> {
+        Self::start(true)
+    }
+
+    fn start(own_users: bool) -> Result<Self> {
         let lock = std::env::temp_dir().join(format!("byway-netns-{}.lock", nix::unistd::geteuid()));
         let only = File::options().create(true).append(true).open(&lock)?;
         only.lock().context("cannot take turns with other tests")?;
 
-        let own_users = !nix::unistd::geteuid().is_root() || std::env::var_os("BYWAY_NETNS_USERS").is_some();
         let mut command = Command::new("unshare");
         if own_users {
             command.arg("--map-root-user");
@@ -75,6 +83,17 @@ impl World {
         let host = Host { name: name.into(), ground: Rc::clone(&self.ground), holder, files: Cell::new(0) };
         host.ip("link set lo up")?;
         Ok(host)
+    }
+
+    /// Lets programs of this world, and nobody else, find these names: a name and an address each.
+    pub fn names(&self, names: &[(&str, &str)]) -> Result<()> {
+        let file = self.path("hosts");
+        let lines: String = names.iter().map(|(name, address)| format!("{address} {name}\n")).collect();
+        std::fs::write(&file, lines)?;
+        // The mount namespace is the world's own, so the file under it stays as it is for all others.
+        let mut command = self.ground.enter(self.ground.init.pid, false);
+        command.args(["mount", "--bind"]).arg(&file).arg("/etc/hosts");
+        text(&command.output()?).context("cannot mount a file over /etc/hosts").map(drop)
     }
 
     /// A file or folder of this world; it goes with it.

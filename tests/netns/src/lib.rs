@@ -27,6 +27,7 @@ pub use chain::{A, B, C, Chain, Pings, epoch, listens, reaches, tcp_send, tcp_si
 pub use daemon::{Daemon, DaemonConfig, Identity, Peer, program};
 pub use frame::{Frame, Protocol};
 pub use host::{Host, World};
+pub use pcap::datagrams;
 pub use process::{Process, wait_for};
 pub use random::Random;
 pub use wire::{Counters, Faults, Lane, Matcher};

@@ -1,9 +1,12 @@
-//! Writing frames to a file that `tcpdump` and Wireshark read (the classic pcap form, Ethernet).
+//! Frames in a file that `tcpdump` and Wireshark read (the classic pcap form, Ethernet).
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
+
+use crate::frame::{Frame, Protocol};
 
 /// A capture file.
 #[derive(Debug)]
@@ -34,4 +37,29 @@ impl Pcap {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
+}
+
+/// The UDP datagrams over IPv4 in a capture file of a wire, each with its sender; one that is cut off at the end is left out.
+pub fn datagrams(mut file: &[u8]) -> Vec<(IpAddr, Vec<u8>)> {
+    let mut found = Vec::new();
+    file = file.get(24..).unwrap_or_default();
+    while let Some((head, rest)) = file.split_first_chunk::<16>() {
+        let length = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        let Some((bytes, rest)) = rest.split_at_checked(length) else { break };
+        file = rest;
+        found.extend(datagram(bytes));
+    }
+    found
+}
+
+/// Sender and content of a UDP datagram in an Ethernet frame, if that is what it carries.
+fn datagram(bytes: &[u8]) -> Option<(IpAddr, Vec<u8>)> {
+    let frame = Frame::parse(bytes)?;
+    if frame.protocol != Protocol::Udp || !frame.source.is_ipv4() {
+        return None;
+    }
+    let begin = Frame::ETHERNET + usize::from(bytes.get(Frame::ETHERNET)? & 0x0f) * 4;
+    let length = bytes.get(begin + 4..begin + 6)?;
+    let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+    Some((frame.source, bytes.get(begin + 8..begin + length)?.to_vec()))
 }

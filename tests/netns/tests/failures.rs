@@ -152,7 +152,7 @@ fn an_idle_daemon_takes_less_than_twenty_megabytes() -> Result<()> {
     chain.hosts[A].run(&format!("ping -6 -n -c 20 -i 0.02 {}", chain.ipv6(C)))?;
     let resident = chain.daemons[B].as_mut().context("B runs")?.process().resident()?;
     println!("B, with its portal and two peers, has {:.1} MB", resident as f64 / 1e6);
-    ensure!(resident < 20 << 20, "{resident} bytes");
+    ensure!(resident < 20_000_000, "{resident} bytes");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use byway_netns::{Daemon, DaemonConfig, Identity, Peer, World, epoch, program, reaches};
+use byway_netns::{Daemon, DaemonConfig, Host, Identity, Peer, World, epoch, program, reaches};
 
 #[test]
 fn a_flood_of_first_messages_keeps_no_newcomer_out_and_takes_no_memory() -> Result<()> {
@@ -48,11 +48,25 @@ fn a_flood_of_first_messages_keeps_no_newcomer_out_and_takes_no_memory() -> Resu
     let report: serde_json::Value = serde_json::from_str(&flood.output()).with_context(|| flood.output())?;
     println!("joined within {rounds:.2?} s, {} kB more memory, {report}", most.saturating_sub(before) / 1000);
 
-    ensure!(report["sent"].as_u64() >= Some(190_000), "the flood was none: {report}");
+    let sent = report["sent"].as_u64().context("no count")?;
+    ensure!(sent >= 190_000, "the flood was none: {report}");
+    // The kernel has counted the same, and up to 20 questions for the key record.
+    let counted = datagrams_sent(&enemy)?;
+    ensure!((sent + 1..=sent + 20).contains(&counted), "{counted} datagrams were sent: {report}");
     // They are taken for what they seem to be, and answered with less than they brought.
     ensure!(report["answers"].as_u64() > Some(0), "the messages were not understood: {report}");
     ensure!(report["answer_bytes"].as_u64() < report["sent_bytes"].as_u64(), "{report}");
     ensure!(rounds.iter().all(|took| *took < 2.0), "the newcomer was linked after {rounds:?} s");
-    ensure!(most < before + (32 << 20), "memory grew from {before} to {most} bytes");
+    ensure!(most < before + 32_000_000, "memory grew from {before} to {most} bytes");
     Ok(())
+}
+
+/// UDP datagrams that the kernel of a host has sent since the host began.
+fn datagrams_sent(host: &Host) -> Result<u64> {
+    let text = host.run("cat /proc/net/snmp")?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, values) = (lines.next().context("no names")?, lines.next().context("no values")?);
+    let pairs = names.split(' ').zip(values.split(' '));
+    let value = pairs.into_iter().find_map(|(name, value)| (name == "OutDatagrams").then_some(value));
+    Ok(value.context("no OutDatagrams")?.parse()?)
 }

@@ -51,6 +51,7 @@ fn main() -> Result<()> {
 
     let begin = Instant::now();
     let (mut sent, mut sent_bytes, mut answers, mut answer_bytes) = (0u64, 0u64, 0u64, 0u64);
+    let mut failed = 0u64;
     let total = u64::from(arguments.rate) * u64::from(arguments.seconds);
     let mut buffer = [0; 2048];
     while sent < total && begin.elapsed() < Duration::from_secs(arguments.seconds.into()) {
@@ -58,21 +59,27 @@ fn main() -> Result<()> {
         while sent < due.min(total) {
             let socket = &sockets[(sent % sockets.len() as u64) as usize];
             let message = flood.first_message(generation);
-            // What the own queue drops is not sent; it shows in the counts.
-            if socket.send_to(&message, arguments.to).is_ok() {
+            let taken = socket.send_to(&message, arguments.to).is_ok();
+            if taken {
+                sent += 1;
                 sent_bytes += message.len() as u64;
+            } else {
+                failed += 1;
             }
-            sent += 1;
             while let Ok(length) = socket.recv(&mut buffer) {
                 answers += 1;
                 answer_bytes += length as u64;
+            }
+            if !taken {
+                // The own queue is full: what is missing now is sent in another turn, or not at all.
+                break;
             }
         }
         std::thread::park_timeout(Duration::from_millis(1));
     }
     println!(
         "{}",
-        serde_json::json!({ "sent": sent, "sent_bytes": sent_bytes, "answers": answers, "answer_bytes": answer_bytes })
+        serde_json::json!({ "sent": sent, "sent_bytes": sent_bytes, "failed": failed, "answers": answers, "answer_bytes": answer_bytes })
     );
     Ok(())
 }
