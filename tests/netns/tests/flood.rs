@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use byway_netns::{Daemon, DaemonConfig, Host, Identity, Peer, World, epoch, program, reaches};
+use byway_netns::{Daemon, DaemonConfig, Host, Identity, Peer, World, epoch, program, reaches, wait_for};
 
 #[test]
 fn a_flood_of_first_messages_keeps_no_newcomer_out_and_takes_no_memory() -> Result<()> {
@@ -58,6 +58,28 @@ fn a_flood_of_first_messages_keeps_no_newcomer_out_and_takes_no_memory() -> Resu
     ensure!(report["answer_bytes"].as_u64() < report["sent_bytes"].as_u64(), "{report}");
     ensure!(rounds.iter().all(|took| *took < 2.0), "the newcomer was linked after {rounds:?} s");
     ensure!(most < before + 32_000_000, "memory grew from {before} to {most} bytes");
+    Ok(())
+}
+
+#[test]
+fn a_flood_counts_only_what_was_really_sent() -> Result<()> {
+    let world = World::new()?;
+    let (victim, enemy) = (world.host("victim")?, world.host("enemy")?);
+    world.cable((&victim, "eth0", "10.0.9.254/24"), (&enemy, "eth0", "10.0.9.1/24"))?;
+    let id = Identity::new(&victim)?;
+    let _daemon = Daemon::start(&victim, &DaemonConfig::open(&id))?;
+    let mut command = enemy.command(program("byway-flood")?, ["--addr", &id.addr, "--to", "10.0.9.254:2561"]);
+    command.args(["--from", "10.0.9.1", "--rate", "1000", "--seconds", "3"]);
+    let mut flood = enemy.spawn(command)?;
+    wait_for(Duration::from_secs(10), "the flood", || datagrams_sent(&enemy).is_ok_and(|sent| sent > 100))?;
+    // Without its network it has no way to send anything.
+    enemy.ip("link set eth0 down")?;
+    flood.wait(Duration::from_secs(10))?;
+    let report: serde_json::Value = serde_json::from_str(&flood.output()).with_context(|| flood.output())?;
+    let sent = report["sent"].as_u64().context("no count")?;
+    let counted = datagrams_sent(&enemy)?;
+    ensure!((sent + 1..=sent + 20).contains(&counted), "{counted} datagrams were sent: {report}");
+    ensure!(sent < 3_000 && report["failed"].as_u64() > Some(0), "nothing failed: {report}");
     Ok(())
 }
 

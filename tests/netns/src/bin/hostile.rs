@@ -34,7 +34,7 @@ struct Arguments {
     seconds: u32,
 }
 
-/// What is sent: how often each kind, the longest and the shortest.
+/// How much was made of each kind, the longest that was sent, and how many could not be.
 #[derive(Default, serde::Serialize)]
 struct Sent {
     noise: u64,
@@ -95,7 +95,8 @@ fn junk(
         sent.empty += 1;
         return Vec::new();
     }
-    let copy = (!seen.is_empty() && turn % 4 != 0).then(|| &seen[random.bits() as usize % seen.len()]);
+    let copy =
+        (!seen.is_empty() && !turn.is_multiple_of(4)).then(|| &seen[random.bits() as usize % seen.len()]);
     let Some((source, bytes)) = copy else {
         sent.noise += 1;
         return noise(random.bits() as usize % 1_500, random);
