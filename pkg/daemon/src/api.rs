@@ -111,6 +111,18 @@ fn ended(result: io::Result<()>) {
 
 /// The token in `file`; a new one where there is none.
 fn token(file: &Path) -> io::Result<Token> {
+    match file.metadata() {
+        Ok(metadata) if metadata.mode() & 0o077 != 0 => {
+            let mode = metadata.mode() & 0o777;
+            let text = format!(
+                "others can read {0} (mode {mode:03o}): run `chmod 600 {0}`, or remove it to get a new token",
+                file.display()
+            );
+            return Err(io::Error::other(text));
+        }
+        // What is not there is made below.
+        _ => {}
+    }
     match fs::read_to_string(file) {
         Ok(text) => Token::from_text(&text)
             .ok_or_else(|| io::Error::other(format!("{} holds no token; remove it", file.display()))),
@@ -136,6 +148,11 @@ mod tests {
         let made = token(&file).expect("made");
         assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o600);
         assert_eq!(token(&file).expect("kept").reveal(), made.reveal());
+        for mode in [0o640, 0o604] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("ours");
+            assert!(token(&file).is_err_and(|error| error.to_string().contains("chmod 600")), "{mode:o}");
+        }
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("ours");
         fs::write(&file, "short\n").expect("ours");
         assert!(token(&file).is_err_and(|error| error.to_string().contains("remove it")));
     }

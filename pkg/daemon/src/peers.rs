@@ -124,7 +124,8 @@ pub(crate) fn spec(peer: &Peer) -> PeerSpec {
 /// Writes `peer` into the configuration file at `path`, leaving everything else as it is.
 pub(crate) fn save(path: &Path, peer: &Peer) -> Result<(), ApiError> {
     let failed = |what: &dyn std::fmt::Display| {
-        let text = format!("the peer is added, but not written to {}: {what}", path.display());
+        let text =
+            format!("nothing was changed, since the peer cannot be written to {}: {what}", path.display());
         ApiError::new(Code::Internal, text)
     };
     let text = match config::read(path) {

@@ -59,8 +59,18 @@ pub enum StartError {
     #[error(transparent)]
     Peers(#[from] PeersError),
     /// The key cannot be used.
-    #[error("the key: {0}")]
-    Key(#[from] KeyFileError),
+    #[error("the key {}: {source}", .path.display())]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyFileError,
+    },
+    /// There is no place for the state.
+    #[error(
+        "there is no home directory (HOME is not set): set it, or say where to keep keys and peers (--state DIR)"
+    )]
+    Home,
     /// The key is encrypted, and nobody gave its passphrase.
     #[error("the key: {0}")]
     Passphrase(String),
@@ -105,19 +115,27 @@ pub fn run(options: Options) -> Result<(), StartError> {
     // Whatever is written from now on is for the owner alone.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let config_file = options.config.clone().unwrap_or_else(|| options.paths.config.clone());
-    let mut config = if options.config.is_some() {
-        Config::parse(&crate::config::read(&config_file)?, &config_file.display().to_string())?
+    let loaded = if options.config.is_some() {
+        Some(Config::parse(&crate::config::read(&config_file)?, &config_file.display().to_string())?)
+    } else if config_file.is_relative() {
+        // Without a home directory there is no default file; one in the working directory is not meant.
+        None
     } else {
         load(&config_file).map_err(|error| match error {
             ReloadError::Read(error) => StartError::Read(error),
             ReloadError::Faults(faults) => StartError::Config(faults),
-            ReloadError::Api(error) => StartError::Io(io::Error::other(error)),
+            other => StartError::Io(io::Error::other(other)),
         })?
     };
+    let has_file = loaded.is_some();
+    let mut config = loaded.unwrap_or_default();
     let Options { direct, no_portal, mancon, log: verbosity, .. } = options;
     let overrides = Overrides { direct, no_portal, mancon, log: verbosity };
     overrides.apply(&mut config);
     log::log_at(config.log);
+    if options.state.is_none() && options.paths.state.is_relative() {
+        return Err(StartError::Home);
+    }
     let state = StateDir::open(options.state.as_deref().unwrap_or(&options.paths.state))?;
     let key = key(&state.resolve(&config.key), options.passphrase)?;
     let group_key = config.network.group_key_file.as_ref().map(|file| group_key(&state.resolve(file)));
@@ -137,7 +155,8 @@ pub fn run(options: Options) -> Result<(), StartError> {
             }
         })
         .build()?;
-    let start = Start { config, state, key, group_key, runtime_peers, config_file, peers_file, overrides };
+    let start =
+        Start { config, has_file, state, key, group_key, runtime_peers, config_file, peers_file, overrides };
     let socket = options.paths.socket;
     let outcome = runtime.block_on(serve(start, &socket));
     // A blocked thread must not keep a daemon that has said goodbye.
@@ -147,6 +166,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
 
 struct Start {
     config: Config,
+    has_file: bool,
     state: StateDir,
     key: SigningKey,
     group_key: Option<Zeroizing<[u8; 32]>>,
@@ -157,7 +177,8 @@ struct Start {
 }
 
 async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
-    let Start { config, state, key, group_key, runtime_peers, config_file, peers_file, overrides } = start;
+    let Start { config, has_file, state, key, group_key, runtime_peers, config_file, peers_file, overrides } =
+        start;
     let own = key.public().addr();
     let mut signals = Signals::new()?;
     let listeners = Listeners::open(&config.api.listen, &state, socket).await?;
@@ -190,20 +211,23 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
         overrides,
         ipv6: config.portal.prefix.ipv6(&own).ok().map(|ip| ip.to_string()),
         started: time::OffsetDateTime::now_utc()
+            .truncate_to_second()
             .format(&time::format_description::well_known::Rfc3339)
             .unwrap_or_default(),
+        direct: config.mancon.direct,
         troubles,
     };
     let inet256_mancon = config.api.inet256_mancon;
-    let daemon = Daemon::new(handle.clone(), portal.clone(), config, runtime_peers, fixed);
+    let daemon = Daemon::new(handle.clone(), portal.clone(), config, has_file, runtime_peers, fixed);
     let ended = watch::Sender::new(false);
     let mut tasks = JoinSet::new();
     if let Some(portal) = portal {
-        let mut ended = ended.subscribe();
+        let (mut ended, daemon) = (ended.subscribe(), daemon.clone());
         tasks.spawn(async move {
             let end = async move { drop(ended.wait_for(|ended| *ended).await) };
             if let Err(error) = portal.run(end).await {
                 tracing::error!(%error, "the portal has ended; programs cannot reach the overlay until a restart");
+                daemon.portal_lost(error.to_string());
             }
         });
     }
@@ -284,18 +308,19 @@ async fn reload(daemon: &Daemon) {
 
 /// The key in `file`; a new one is made where there is none.
 fn key(file: &Path, passphrase: fn() -> Result<Zeroizing<String>, String>) -> Result<SigningKey, StartError> {
+    let error = |source| StartError::Key { path: file.to_owned(), source };
     match keyfile::load(file, None) {
         Err(KeyFileError::Encrypted) => {
             let passphrase = passphrase().map_err(StartError::Passphrase)?;
-            Ok(keyfile::load(file, Some(&passphrase))?)
+            keyfile::load(file, Some(&passphrase)).map_err(error)
         }
         Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             let key = SigningKey::generate(&mut OsEntropy);
-            keyfile::create(file, &key, None)?;
+            keyfile::create(file, &key, None).map_err(error)?;
             tracing::info!("made a new key");
             Ok(key)
         }
-        key => Ok(key?),
+        key => key.map_err(error),
     }
 }
 
@@ -342,7 +367,7 @@ async fn open_portal(
     match Portal::open(settings, node).await {
         Ok(portal) => Some(portal),
         Err(error) => {
-            tracing::warn!("no portal: {error}");
+            // Announced with all the other warnings.
             troubles.push(format!("no portal: {error}"));
             None
         }
@@ -417,7 +442,7 @@ mod tests {
         let known = key(&file, || Ok(Zeroizing::new("horse".into()))).expect("it fits");
         assert_eq!(known.public(), made.public());
         let wrong = key(&file, || Ok(Zeroizing::new("cow".into())));
-        assert!(matches!(wrong, Err(StartError::Key(KeyFileError::Passphrase))));
+        assert!(matches!(wrong, Err(StartError::Key { source: KeyFileError::Passphrase, .. })));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use byway_api::body::{LinkInfo, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace};
 use byway_api::{ApiError, BoxFuture, Code, ManCon, Node, OpenNode, Request, Service};
@@ -28,6 +28,8 @@ pub(crate) struct Fixed {
     pub(crate) ipv6: Option<String>,
     /// When it started.
     pub(crate) started: String,
+    /// Whether clear links were opened at the start.
+    pub(crate) direct: bool,
     /// What could not be done at the start, in words.
     pub(crate) troubles: Vec<String>,
 }
@@ -57,6 +59,8 @@ pub(crate) struct Daemon(Arc<Inner>);
 struct Inner {
     handle: Handle,
     portal: Option<Portal>,
+    /// Why the portal ended before the daemon, for example since somebody deleted its device.
+    portal_lost: OnceLock<String>,
     fixed: Fixed,
     live: Mutex<Live>,
     /// One change of peers or configuration at a time, disk included.
@@ -67,6 +71,8 @@ struct Inner {
 /// What changes while it runs.
 struct Live {
     config: Config,
+    /// Whether the configuration file was named or has been read: its absence is an error then, not a wish for defaults.
+    has_file: bool,
     runtime: RuntimePeers,
 }
 
@@ -75,12 +81,20 @@ impl Daemon {
         handle: Handle,
         portal: Option<Portal>,
         config: Config,
+        has_file: bool,
         runtime: RuntimePeers,
         fixed: Fixed,
     ) -> Self {
-        let live = Mutex::new(Live { config, runtime });
+        let live = Mutex::new(Live { config, has_file, runtime });
         let (turn, stop) = (tokio::sync::Mutex::default(), watch::Sender::new(false));
-        Self(Arc::new(Inner { handle, portal, fixed, live, turn, stop }))
+        let portal_lost = OnceLock::new();
+        Self(Arc::new(Inner { handle, portal, portal_lost, fixed, live, turn, stop }))
+    }
+
+    /// Notes that the portal has ended; `why` is for whoever asks for the status.
+    pub(crate) fn portal_lost(&self, why: String) {
+        // It ends once.
+        let _ = self.0.portal_lost.set(why);
     }
 
     /// Waits until someone has asked the daemon to stop.
@@ -104,7 +118,17 @@ impl Daemon {
             (live.config.clone(), live.runtime.hidden(&live.config.peers))
         };
         let mut warnings = self.0.fixed.troubles.clone();
-        warnings.extend(level_warnings(&config));
+        if self.0.fixed.direct && !config.mancon.direct {
+            let text = "mancon.direct is false now: no request uses a clear link, but those that are open stay open until a restart";
+            warnings.push(text.into());
+        } else {
+            warnings.extend(level_warnings(&config));
+        }
+        let lost = self.0.portal_lost.get();
+        if let Some(why) = lost {
+            warnings
+                .push(format!("the portal has ended, and comes back with a restart of the daemon: {why}"));
+        }
         if peers.is_empty() {
             warnings.push("there are no peers: `byway peer add ADDR ENDPOINT` adds one".into());
         }
@@ -125,7 +149,12 @@ impl Daemon {
             peers_up: peers.iter().filter(|peer| peer.state == "up").count(),
             peers: peers.len(),
             nodes,
-            portal: self.0.portal.as_ref().map(|portal| portal.device().to_owned()),
+            portal: self
+                .0
+                .portal
+                .as_ref()
+                .filter(|_| lost.is_none())
+                .map(|portal| portal.device().to_owned()),
             warnings,
         })
     }
@@ -151,12 +180,28 @@ impl Daemon {
             return Err(ApiError::new(Code::Conflict, text));
         }
         runtime.add(peer.clone());
-        self.store(runtime).await?;
-        self.0.handle.add_peer(peers::spec(&peer)).await?;
+        // The configuration first: if it cannot be written, nothing has changed.
         if spec.save {
             let file = self.0.fixed.config_file.clone();
             let saved = peer.clone();
             blocking(move || peers::save(&file, &saved)).await??;
+            self.live().has_file = true;
+        }
+        let added = async {
+            self.store(runtime).await?;
+            self.0.handle.add_peer(peers::spec(&peer)).await
+        };
+        added.await.map_err(|error: ApiError| match spec.save {
+            true => ApiError::new(
+                error.code,
+                format!(
+                    "the peer is in the configuration file, but not in use until `byway config reload`: {}",
+                    error.detail
+                ),
+            ),
+            false => error,
+        })?;
+        if spec.save {
             let mut live = self.live();
             live.config.peers.retain(|known| known.addr != peer.addr);
             live.config.peers.push(peer);
@@ -193,7 +238,16 @@ impl Daemon {
     pub(crate) async fn reload_now(&self) -> Result<Vec<String>, ReloadError> {
         let _turn = self.0.turn.lock().await;
         let file = self.0.fixed.config_file.clone();
-        let mut new = blocking(move || load(&file)).await.map_err(ReloadError::Api)??;
+        let read = blocking(move || load(&file)).await.map_err(ReloadError::Api)??;
+        let has_file = self.live().has_file || read.is_some();
+        let mut new = match read {
+            Some(new) => new,
+            // Defaults would drop all peers and the floor because of a file that is away for a moment.
+            None if has_file => {
+                return Err(ReloadError::Gone(self.0.fixed.config_file.clone()));
+            }
+            None => Config::default(),
+        };
         self.0.fixed.overrides.apply(&mut new);
         let (old, runtime) = {
             let live = self.live();
@@ -206,11 +260,18 @@ impl Daemon {
         };
         let mut said =
             self.apply_peers(strip(runtime.over(&old.peers)), strip(runtime.over(&new.peers))).await?;
-        // Links were opened, or not, at the start: requests must not rely on what is not so.
-        let levels = config::Levels { direct: old.mancon.direct, ..new.mancon };
+        // Links were opened, or not, at the start: requests must not rely on what is not so. What is forbidden now holds
+        // for requests at once, though it takes a restart to close the links.
+        let started = self.0.fixed.direct;
+        let levels = config::Levels { direct: started && new.mancon.direct, ..new.mancon };
         if levels != old.mancon {
             self.0.handle.set_levels(core_levels(levels)).await.map_err(ReloadError::Api)?;
-            said.push(format!("mancon: default {}, floor {}", levels.default, levels.floor));
+            let clear = match (old.mancon.direct, levels.direct) {
+                (true, false) => ", no clear links for requests",
+                (false, true) => ", clear links for requests",
+                _ => "",
+            };
+            said.push(format!("mancon: default {}, floor {}{clear}", levels.default, levels.floor));
         }
         if let Some(portal) = self.0.portal.as_ref().filter(|_| new.portal.allow != old.portal.allow) {
             portal.set_allow(new.portal.allow.clone());
@@ -220,7 +281,8 @@ impl Daemon {
             log::log_at(new.log);
             said.push(format!("log.level: {}", new.log.name()));
         }
-        let waiting = needs_restart(&old, &new);
+        let mancon = config::Levels { direct: started, ..old.mancon };
+        let waiting = needs_restart(&Config { mancon, ..old.clone() }, &new);
         if !waiting.is_empty() {
             said.push(format!("needs a restart: {}", waiting.join(", ")));
         }
@@ -229,7 +291,9 @@ impl Daemon {
         }
         // What waits for a restart stays as it is, so that the next reload names it again.
         let portal = config::Portal { allow: new.portal.allow, ..old.portal.clone() };
-        self.live().config = Config { log: new.log, mancon: levels, peers: new.peers, portal, ..old };
+        let mut live = self.live();
+        live.config = Config { log: new.log, mancon: levels, peers: new.peers, portal, ..old };
+        live.has_file = has_file;
         Ok(said)
     }
 
@@ -276,6 +340,8 @@ pub(crate) enum ReloadError {
     Read(#[from] config::ReadError),
     #[error("{0}")]
     Faults(#[from] config::Faults),
+    #[error("the configuration {} is not there any more: put it back, or restart the daemon to go on without it", .0.display())]
+    Gone(PathBuf),
     #[error("{0}")]
     Api(ApiError),
 }
@@ -289,11 +355,11 @@ impl From<ReloadError> for ApiError {
     }
 }
 
-/// The configuration in `file`; the default if there is no such file.
-pub(crate) fn load(file: &std::path::Path) -> Result<Config, ReloadError> {
+/// The configuration in `file`; none if there is no such file.
+pub(crate) fn load(file: &std::path::Path) -> Result<Option<Config>, ReloadError> {
     match config::read(file) {
-        Ok(text) => Ok(Config::parse(&text, &file.display().to_string())?),
-        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(Config::default()),
+        Ok(text) => Ok(Some(Config::parse(&text, &file.display().to_string())?)),
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

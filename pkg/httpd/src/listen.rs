@@ -43,7 +43,10 @@ fn refuse_living(path: &Path) -> io::Result<()> {
             Ok(())
         }
         Ok(_) | Err(_) => {
-            let text = format!("another daemon listens at {}; stop it with `byway down`", path.display());
+            let text = format!(
+                "another daemon listens at {}; stop it with `byway down`, or give this one another place (api.listen)",
+                path.display()
+            );
             Err(io::Error::new(io::ErrorKind::AddrInUse, text))
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::lookup::Lookups;
 pub struct Unix {
     id: TransportId,
     class: Class,
-    listener: Option<(UnixListener, PathBuf)>,
+    listener: Option<Listener>,
     connections: HashMap<u64, Connection>,
     next: u64,
     dials: Lookups<UnixStream>,
@@ -44,6 +44,13 @@ pub struct UnixCounters {
     pub dropped: u64,
     /// Connections that were refused since there were too many, or ended for a frame that is none.
     pub refused: u64,
+}
+
+struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+    /// Of the socket's name in the file system, so that a later one at the same path is left alone.
+    inode: Option<u64>,
 }
 
 struct Connection {
@@ -87,16 +94,20 @@ impl Unix {
     /// Outside a tokio runtime.
     pub fn listen(id: TransportId, path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
-        let listener = match UnixListener::bind(path) {
-            Err(why) if why.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)?
-            }
-            bound => bound?,
-        };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        if std::fs::symlink_metadata(path).is_ok() && !is_stale(path) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Made in a directory of mode 0700 and renamed when its own mode is set: at no moment can others connect. The name
+        // is short, since a socket's path has at most 108 bytes.
+        let private = tempfile::Builder::new().prefix(".b").rand_bytes(6).tempdir_in(folder)?;
+        let made = private.path().join("s");
+        let socket = UnixListener::bind(&made)?;
+        std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o600))?;
+        let inode = inode(&made);
+        std::fs::rename(&made, path)?;
         let mut transport = Self::new(id);
-        transport.listener = Some((listener, path.to_owned()));
+        transport.listener = Some(Listener { socket, path: path.to_owned(), inode });
         Ok(transport)
     }
 
@@ -129,8 +140,8 @@ impl Unix {
     }
 
     fn accept(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Event>) {
-        while let Some((listener, _)) = &self.listener {
-            match listener.poll_accept(cx) {
+        while let Some(Listener { socket, .. }) = &self.listener {
+            match socket.poll_accept(cx) {
                 Poll::Ready(Ok((stream, _))) => {
                     if let Some(place) = self.add(stream) {
                         batch.push(Event::Opened { place });
@@ -224,7 +235,7 @@ impl Transport for Unix {
     }
 
     fn listening(&self) -> Vec<Endpoint> {
-        let path = self.listener.as_ref().and_then(|(_, path)| path.to_str());
+        let path = self.listener.as_ref().and_then(|listener| listener.path.to_str());
         path.and_then(|path| Endpoint::unix(path).ok()).into_iter().collect()
     }
 
@@ -289,7 +300,9 @@ impl Transport for Unix {
 
 impl Drop for Unix {
     fn drop(&mut self) {
-        if let Some((_, path)) = &self.listener {
+        if let Some(Listener { path, inode: ours @ Some(_), .. }) = &self.listener
+            && inode(path) == *ours
+        {
             // Somebody else may have cleaned up already.
             let _ = std::fs::remove_file(path);
         }
@@ -304,6 +317,10 @@ impl fmt::Debug for Unix {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 /// Whether `path` is a socket at which nobody listens.

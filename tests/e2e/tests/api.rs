@@ -73,13 +73,62 @@ async fn an_address_that_is_not_loopback_is_refused_before_anything_starts() {
     assert!(ran.status == Some(2) && ran.notes.contains("loopback"), "{ran:?}");
 }
 
+/// The values of all samples of `name` whose labels hold all of `labels`.
+fn values(text: &str, name: &str, labels: &[&str]) -> Vec<f64> {
+    let sample = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let own = series.split('{').next() == Some(name) && labels.iter().all(|label| series.contains(label));
+        own.then(|| value.parse().expect("a number"))
+    };
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
+}
+
 #[tokio::test]
 async fn metrics_count_what_happens() {
     let world = World::new();
-    let (ann, _bob) = world.pair().await;
+    let (ann, bob) = world.pair().await;
     assert_eq!(ann.byway(&["ping", "-c", "3", "-i", "0.01", "bob"]).await.status, Some(0));
-    let client = byway_client::Client::new(&ann.api()).expect("a good URL");
-    let text = client.metrics().await.expect("it runs");
-    assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
-    assert!(text.lines().any(|line| line.starts_with("byway_") && !line.ends_with(" 0")), "{text}");
+    let client = byway_client::Client::new(&ann.api()).expect("a good URL").connect().await.expect("it runs");
+    let status = byway_api::Service::status(&client).await.expect("it runs");
+    let udp = status.endpoints[0].strip_prefix("udp://").expect("UDP alone").to_owned();
+    let metrics = async || byway_api::Service::metrics(&client).await.expect("it runs");
+    let before = metrics().await;
+    assert!(before.ends_with("# EOF\n") && before.matches("# EOF").count() == 1, "{before}");
+    let peer = format!("peer=\"{}\"", bob.addr);
+    for direction in ["direction=\"sent\"", "direction=\"received\""] {
+        for (name, least) in [("byway_link_frames_total", 3.0), ("byway_link_bytes_total", 3.0 * 32.0)] {
+            let seen = values(&before, name, &[&peer, direction]);
+            assert!(seen.iter().sum::<f64>() >= least, "{name} {direction} {seen:?} in {before}");
+        }
+    }
+    for name in ["byway_link_handshakes_total", "byway_links_handshakes_total"] {
+        let labels = if name.contains("links") { ["state=\"established\""] } else { [peer.as_str()] };
+        assert!(values(&before, name, &labels).iter().sum::<f64>() >= 1.0, "{name} in {before}");
+    }
+    let own = format!("node=\"{}\"", ann.addr);
+    assert_eq!(values(&before, "byway_node_queue", &[&own, "queue=\"held\""]), [0.0], "{before}");
+
+    // A message to a node of its own is counted once on each side.
+    let node = byway_api::Service::open(&client, byway_api::OpenNode::default()).await.expect("room");
+    let (kind, request) = (byway_api::Kind::Message, byway_api::Request::default());
+    let message = byway_api::Outgoing { to: node.addr(), kind, payload: vec![7; 100].into(), request };
+    node.send(message).await.expect("it is taken");
+    node.recv(kind).await.expect("it arrives");
+    let text = metrics().await;
+    let own = format!("node=\"{}\"", node.addr());
+    for direction in ["direction=\"sent\"", "direction=\"received\""] {
+        assert_eq!(values(&text, "byway_node_payloads_total", &[&own, direction]), [1.0], "{text}");
+        assert_eq!(values(&text, "byway_node_bytes_total", &[&own, direction]), [100.0], "{text}");
+    }
+
+    // What strangers throw at the port is dropped and counted.
+    let dropped = |text: &str| values(text, "byway_links_dropped_datagrams_total", &[]).iter().sum::<f64>();
+    let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
+    for length in [1, 20, 64, 600] {
+        stranger.send_to(&vec![0xa5; length], &udp).await.expect("loopback takes it");
+    }
+    byway_e2e::until("the drops", async || {
+        (dropped(&metrics().await) >= dropped(&before) + 1.0).then_some(())
+    })
+    .await;
 }

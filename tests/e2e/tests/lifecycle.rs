@@ -158,6 +158,45 @@ async fn sighup_applies_what_is_live_and_a_bad_file_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_is_away_changes_nothing() {
+    let world = World::new();
+    let mut daemon = world.daemon("ann", "");
+    let text = daemon.minimal().replace("default = \"low\"", "default = \"medium\"\nfloor = \"medium\"");
+    fs::write(daemon.config(), text + &peer("one", &stranger(1), "udp://127.0.0.1:9")).expect("ours");
+    let client = daemon.start().await;
+    fs::rename(daemon.config(), world.path("away.toml")).expect("ours");
+    let ran = daemon.byway(&["config", "reload"]).await;
+    assert!(ran.status == Some(2) && ran.notes.contains("is not there any more"), "{ran:?}");
+    daemon.signal(Signal::SIGHUP);
+    until("the refusal", async || daemon.log().contains("nothing was reloaded").then_some(())).await;
+    assert_eq!(peers(&daemon).await, ["one"]);
+    let status = client.status().await.expect("it runs on");
+    assert_eq!((status.mancon.name(), status.floor.name()), ("medium", "medium"));
+
+    fs::rename(world.path("away.toml"), daemon.config()).expect("ours");
+    assert_eq!(daemon.byway(&["config", "reload"]).await.data, "nothing has changed\n");
+}
+
+#[tokio::test]
+async fn clear_links_that_are_forbidden_at_run_time_serve_no_request_any_more() {
+    let world = World::new();
+    let (mut ann, _bob) = world.pair().await;
+    assert_eq!(ann.byway(&["ping", "-c", "1", "bob"]).await.status, Some(0));
+    let before = fs::read_to_string(ann.config()).expect("ours");
+    fs::write(ann.config(), before.replace("direct = true", "direct = false")).expect("ours");
+    let said = ann.byway(&["config", "reload"]).await.data;
+    assert!(said.contains("no clear links for requests"), "{said}");
+    assert!(said.contains("needs a restart: mancon.direct"), "{said}");
+    let ran = ann.byway(&["ping", "-c", "1", "bob"]).await;
+    assert!(ran.status == Some(1) && ran.notes.contains("mancon.direct"), "{ran:?}");
+    let status = ann.client().await.status().await.expect("it runs");
+    assert!(!status.direct && status.warnings.iter().any(|warning| warning.contains("until a restart")));
+    fs::write(ann.config(), before).expect("ours");
+    assert_eq!(ann.byway(&["config", "reload"]).await.status, Some(0));
+    assert_eq!(ann.byway(&["ping", "-c", "1", "bob"]).await.status, Some(0));
+}
+
+#[tokio::test]
 async fn reload_says_what_was_applied_and_names_what_needs_a_restart() {
     let world = World::new();
     let mut daemon = world.daemon("ann", "");

@@ -90,6 +90,7 @@ async fn echoes(from: &Arc<dyn Node>, to: Addr, time: Duration) -> u64 {
 #[tokio::test]
 async fn a_client_that_stops_reading_does_not_slow_the_others() {
     const ROUND: Duration = Duration::from_millis(250);
+    const TURNS: usize = 8;
     let world = World::new();
     let daemon = world.daemon("ann", "").start_and_keep().await;
     // Clients of their own, as processes would have.
@@ -106,6 +107,12 @@ async fn a_client_that_stops_reading_does_not_slow_the_others() {
         }
     });
     echoes(&asker, to, 2 * ROUND).await;
+    // Measured before there is anybody stuck, and again below after all of it has gone. The best of several turns: what
+    // else this machine does slows some of them, and makes none faster.
+    let mut without = 0;
+    for _ in 0..TURNS {
+        without = without.max(echoes(&asker, to, ROUND).await);
+    }
 
     // The stuck node never receives; the other sends to it as long as anybody takes it.
     let stuck = open(&stuck.connect().await.expect("it runs")).await;
@@ -126,26 +133,32 @@ async fn a_client_that_stops_reading_does_not_slow_the_others() {
     }
     assert!(held_up, "back-pressure reaches whoever sends to a client that does not read");
 
-    // Measured in short turns on the same daemon, with and without somebody who still waits to send to the stuck one, so that
-    // what else this machine does weighs on both alike.
-    let (mut with, mut without) = (0, 0);
-    for _ in 0..20 {
-        let waiting = {
-            let flooder = flooder.clone();
-            tokio::spawn(async move {
-                loop {
-                    let _ =
-                        flooder.send(Outgoing { request: short, ..outgoing(full, vec![1; 16_000]) }).await;
-                    tokio::task::yield_now().await;
-                }
-            })
-        };
-        with += echoes(&asker, to, ROUND).await;
-        waiting.abort();
-        without += echoes(&asker, to, ROUND).await;
+    let waiting = {
+        let flooder = flooder.clone();
+        tokio::spawn(async move {
+            loop {
+                let _ = flooder.send(Outgoing { request: short, ..outgoing(full, vec![1; 16_000]) }).await;
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let mut with = 0;
+    for _ in 0..TURNS {
+        with = with.max(echoes(&asker, to, ROUND).await);
     }
-    let ratio = with as f64 / without as f64;
-    assert!(without > 1_000, "{without} echoes in {:?} are too few to compare", 20 * ROUND);
-    assert!(ratio > 0.9, "{with} echoes beside a stuck client and {without} without: {ratio:.2}");
+    waiting.abort();
+    let _ = waiting.await;
+    drop((stuck, flooder));
+    // A machine that got slower meanwhile shows here; one that got faster only raises the bar.
+    let mut after = 0;
+    for _ in 0..TURNS {
+        after = after.max(echoes(&asker, to, ROUND).await);
+    }
+    let ratio = with as f64 / without.min(after) as f64;
+    let told = format!(
+        "best of {TURNS}: {without} echoes before there is a stuck client, {with} beside it, {after} after it"
+    );
+    assert!(without.min(after) > 50, "{told}: too few to compare");
+    assert!(ratio > 0.9, "{told}: {ratio:.2}");
     mirroring.abort();
 }

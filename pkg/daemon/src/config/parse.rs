@@ -1,6 +1,6 @@
 //! From TOML to [`Config`], section by section.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use byway_api::ManCon;
@@ -159,7 +159,8 @@ fn portal(mut section: Section<'_, '_>, names: &HashMap<String, Addr>, portal: &
     portal.prefix = section.read("prefix", portal.prefix);
     portal.mtu = section.number("mtu", portal.mtu);
     if (1..1_280).contains(&portal.mtu) {
-        section.fault(
+        section.fault_at(
+            "mtu",
             "an IPv6 device needs an MTU of 1280 or more",
             Some("write mtu = 0 to leave it to Byway".into()),
         );
@@ -167,7 +168,7 @@ fn portal(mut section: Section<'_, '_>, names: &HashMap<String, Addr>, portal: &
     portal.mancon = section.parsed("mancon", None, optional_level);
     portal.threads = section.number("threads", portal.threads);
     if !(1..=64).contains(&portal.threads) {
-        section.fault("portal.threads is from 1 to 64", None);
+        section.fault_at("threads", "a portal has 1 to 64 threads", None);
     }
     for mut rule in section.sections("allow") {
         let peer = rule.parsed("peer", None, |value, text| match text {
@@ -258,7 +259,7 @@ fn proxy(mut section: Section<'_, '_>) {
 
 /// The peers, and the addresses that their petnames stand for.
 fn peers(sections: Vec<Section<'_, '_>>) -> (Vec<Peer>, HashMap<String, Addr>) {
-    let (mut peers, mut names) = (Vec::<Peer>::new(), HashMap::new());
+    let (mut peers, mut names, mut seen) = (Vec::<Peer>::new(), HashMap::new(), HashSet::new());
     for mut section in sections {
         let mut wrong = false;
         let addr = section.parsed("addr", None, |value, text| {
@@ -279,7 +280,7 @@ fn peers(sections: Vec<Section<'_, '_>>) -> (Vec<Peer>, HashMap<String, Addr>) {
                 value.fault(what, None);
                 return None;
             }
-            if names.contains_key(text) {
+            if !seen.insert(text.to_owned()) {
                 value.fault(format!("two peers have the petname {text:?}"), None);
                 return None;
             }
@@ -348,7 +349,11 @@ fn listen(value: &Value<'_, '_>, text: &str) -> Option<Listen> {
         return Some(Listen::Unix(path));
     }
     if let Some(text) = text.strip_prefix("tcp:") {
-        let address: SocketAddr = value.read(text)?;
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            let help = "an example is \"tcp:127.0.0.1:2560\"".to_owned();
+            value.fault(format!("{text:?} is no IP address with a port"), Some(help));
+            return None;
+        };
         if !address.ip().is_loopback() {
             value.fault(
                 "the API listens on loopback addresses only",
@@ -407,7 +412,14 @@ pub(crate) fn read_endpoint(text: &str) -> Result<Endpoint, (String, Option<Stri
             let what = format!("the transport {scheme} is not built into this version yet");
             Err((what, Some("write only udp:// endpoints".into())))
         }
-        None => Err((format!("{scheme:?} is no transport"), suggest(scheme, &Scheme::ALL.map(Scheme::name)))),
+        None => {
+            let (built_in, others): (Vec<_>, Vec<_>) =
+                Scheme::ALL.iter().partition(|known| BUILT_IN.contains(known));
+            let names = |known: Vec<&Scheme>| known.iter().map(|known| known.name()).collect::<Vec<_>>();
+            let help = suggest(scheme, &names(built_in)).unwrap_or_default();
+            let help = format!("{help} (known but not built in: {})", names(others).join(", "));
+            Err((format!("{scheme:?} is no transport"), Some(help)))
+        }
     }
 }
 

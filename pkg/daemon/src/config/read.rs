@@ -127,6 +127,14 @@ impl<'r, 't> Section<'r, 't> {
         })
     }
 
+    /// Notes a fault at `key`, or at the head of this section if it was not written.
+    pub(crate) fn fault_at(&mut self, key: &'static str, what: impl Into<String>, help: Option<String>) {
+        match self.value(key) {
+            Some(value) => value.fault(what, help),
+            None => self.fault(what, help),
+        }
+    }
+
     /// Notes a fault at the head of this section.
     pub(crate) fn fault(&self, what: impl Into<String>, help: Option<String>) {
         let at = self.table.and_then(|table| table.keys().map(|key| key.span().start).min()).unwrap_or(0);

@@ -154,6 +154,27 @@ fn the_same_peer_or_petname_twice_is_a_fault() {
 }
 
 #[test]
+fn the_same_petname_twice_is_told_beside_other_faults() {
+    let faults = faults("[[peers]]\naddr = \"x\"\nname = \"a\"\n[[peers]]\naddr = \"y\"\nname = \"a\"\n");
+    assert!(faults.iter().any(|(line, text)| *line == 6 && text.contains("the petname \"a\"")), "{faults:?}");
+}
+
+#[test]
+fn numbers_out_of_range_are_told_at_their_line() {
+    let faults = faults("[portal]\ndevice = \"x\"\nmtu = 900\nthreads = 99\n");
+    assert!(faults[0].0 == 3 && faults[0].1.contains("portal.mtu"), "{faults:?}");
+    assert!(faults[1].0 == 4 && faults[1].1.contains("portal.threads"), "{faults:?}");
+}
+
+#[test]
+fn places_and_transports_that_are_none_are_told_with_an_example() {
+    let faults = faults("api.listen = [\"tcp:127.0.0.1:99999\"]\n[[peers]]\nendpoints = [\"zzz://h:1\"]\n");
+    let all = format!("{faults:?}");
+    assert!(all.contains("tcp:127.0.0.1:2560"), "{all}");
+    assert!(all.contains("there is \\\"udp\\\" (known but not built in: "), "{all}");
+}
+
+#[test]
 fn petnames_stand_for_addresses_in_allow_rules() {
     let addr = addr();
     let text = format!(
