@@ -212,6 +212,13 @@ async fn the_demo_shows_a_ping_a_page_and_the_path_and_leaves_nothing_behind() {
         assert_eq!(seen["page"]["status"], "200 OK");
         assert_eq!(seen["trace"]["distance"], 2);
         assert!(seen["trace"]["cost_ms"].as_f64().is_some_and(|cost| cost > 0.0), "{seen}");
+        let path: Vec<_> = seen["path"].as_array().into_iter().flatten().collect();
+        let addrs: Vec<_> = path.iter().map(|hop| &hop["addr"]).collect();
+        assert_eq!(addrs, [&seen["nodes"][1]["addr"], &seen["nodes"][2]["addr"]], "relay, bob: {seen}");
+        for hop in path {
+            assert!(hop["class"].as_str().is_some_and(|class| !class.is_empty()), "{seen}");
+            assert!(hop["cost_ms"].as_f64().is_some_and(|cost| cost > 0.0), "{seen}");
+        }
         assert_eq!(seen["ping_ms"].as_array().map(Vec::len), Some(3));
         assert_eq!(std::fs::read_dir(&place).expect("ours").count(), 0, "nothing is left");
     }

@@ -11,7 +11,7 @@ mod web;
 
 use std::time::{Duration, Instant};
 
-use byway_api::body::Trace;
+use byway_api::body::{Trace, TraceHop};
 use byway_api::{ManCon, Request, Service};
 use byway_identity::Addr;
 use serde::Serialize;
@@ -52,6 +52,8 @@ struct Seen {
     ping_ms: Vec<f64>,
     page: web::Page,
     trace: Trace,
+    /// Every hop from ann to bob: what ann knows of the way, and then what the relay knows.
+    path: Vec<TraceHop>,
     took_ms: f64,
 }
 
@@ -114,6 +116,7 @@ async fn play(
     }
     let page = scene.fetch().await?;
     let trace = scene.services()[0].trace(to, REQUEST).await?;
+    let path = path(scene.services(), &trace).await?;
     let mut nodes = Vec::new();
     for (name, service) in NAMES.into_iter().zip(scene.services()) {
         let status = service.status().await?;
@@ -121,8 +124,19 @@ async fn play(
     }
     let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
     let (linked_ms, took_ms) = (millis(linked.duration_since(began)), millis(began.elapsed()));
-    let seen = Seen { way: scene.way(), nodes, linked_ms, ping_ms, page, trace, took_ms };
+    let seen = Seen { way: scene.way(), nodes, linked_ms, ping_ms, page, trace, path, took_ms };
     if out.json { out.object(&seen) } else { show(&seen, out) }
+}
+
+/// All hops of ann's way: a daemon knows the next one, and this demo can ask the one there for its own.
+async fn path(services: [&dyn Service; 3], trace: &Trace) -> Result<Vec<TraceHop>, Failure> {
+    let mut path = trace.hops.clone();
+    for service in &services[1..] {
+        if path.last().is_some_and(|hop| hop.addr != trace.to && hop.addr == service.main().addr()) {
+            path.extend(service.trace(trace.to, REQUEST).await?.hops);
+        }
+    }
+    Ok(path)
 }
 
 /// Waits until the relay has both links.
@@ -152,10 +166,10 @@ fn show(seen: &Seen, out: &mut Out<'_>) -> Result<(), Failure> {
     out.line(format!("{}{}: {} in {:.1} ms", head(out, "page"), page.url, page.status, page.took_ms))?;
     out.line(format!("        {:?}", page.title))?;
     let mut path = "ann".to_owned();
-    for hop in &seen.trace.hops {
+    for hop in &seen.path {
         path += &format!(" ─ {}, {:.2} ms ─ {}", hop.class, hop.cost_ms, name(&hop.addr));
     }
-    if seen.trace.hops.last().is_some_and(|hop| hop.addr != seen.trace.to) {
+    if seen.path.last().is_some_and(|hop| hop.addr != seen.trace.to) {
         path += &format!(" ─ … ─ {}", name(&seen.trace.to));
     }
     out.line(format!("{}{path}", head(out, "path")))?;
