@@ -101,7 +101,7 @@ pub enum Output {
     },
     /// Dial `endpoint`.
     Dial {
-        /// Comes back in [`Event::Dialled`].
+        /// Comes back in [`byway_link::Event::Dialled`].
         id: DialId,
         /// By which transport.
         transport: TransportId,

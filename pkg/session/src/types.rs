@@ -50,7 +50,7 @@ pub struct Config {
     pub group_key: Option<[u8; 32]>,
     /// Grows at each start (Unix milliseconds).
     pub boot: u64,
-    /// The wall clock at `now`, in Unix seconds; see [`Endpoint::set_clock`].
+    /// The wall clock at `now`, in Unix seconds; see [`crate::Endpoint::set_clock`].
     pub unix: u64,
     /// Time between key ratchets; 120 s but in tests.
     pub ratchet: Duration,
@@ -71,7 +71,7 @@ pub struct Connect<P> {
     pub digest: Option<[u8; 32]>,
 }
 
-/// One session of an [`Endpoint`]; never reused while the endpoint lives.
+/// One session of an [`crate::Endpoint`]; never reused while the endpoint lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
