@@ -102,27 +102,11 @@ pub(crate) fn run(part: Part) -> Result<Outcome> {
         Part::Package(name) => binary.package == name,
     });
     for binary in chosen {
-        let mut test = Command::new(&binary.executable);
-        test.current_dir(&binary.folder)
-            .env("CARGO_MANIFEST_DIR", &binary.folder)
-            .env("CARGO_PKG_NAME", &binary.package)
-            .stdin(std::process::Stdio::null());
-        if matches!(part, Part::Package(_)) {
-            test.arg("--test-threads=1");
-        }
-        print!("   {:<20} {:<28} ", binary.package, binary.target);
-        std::io::stdout().flush()?;
-        let begun = Instant::now();
-        let (status, log) = run_logged(&mut test, &format!("{}-{}", binary.package, binary.target), LIMIT)?;
-        let outcome = judge(status, &log);
-        println!(
-            "{:>4} passed {:>2} failed  {:>8}",
-            outcome.passed,
-            outcome.failed,
-            seconds(begun.elapsed())
-        );
-        if outcome.failed > 0 {
-            println!("{}", log.trim_end());
+        let mut outcome = attempt(binary, part, "")?;
+        // These hold limits in time, on a machine that others use too: one miss is told, two are a failure.
+        if outcome.failed > 0 && matches!(part, Part::Package(_)) {
+            outcome = attempt(binary, part, "-again")?;
+            outcome.notes.push(format!("{} failed at first, and ran again", binary.target));
         }
         total.add(outcome);
     }
@@ -130,6 +114,29 @@ pub(crate) fn run(part: Part) -> Result<Outcome> {
         bail!("there is no test in this step");
     }
     Ok(total)
+}
+
+/// Runs one test binary; its log is named after it and `suffix`.
+fn attempt(binary: &Binary, part: Part, suffix: &str) -> Result<Outcome> {
+    let mut test = Command::new(&binary.executable);
+    test.current_dir(&binary.folder)
+        .env("CARGO_MANIFEST_DIR", &binary.folder)
+        .env("CARGO_PKG_NAME", &binary.package)
+        .stdin(std::process::Stdio::null());
+    if matches!(part, Part::Package(_)) {
+        test.arg("--test-threads=1");
+    }
+    print!("   {:<20} {:<28} ", binary.package, binary.target);
+    std::io::stdout().flush()?;
+    let begun = Instant::now();
+    let name = format!("{}-{}{suffix}", binary.package, binary.target);
+    let (status, log) = run_logged(&mut test, &name, LIMIT)?;
+    let outcome = judge(status, &log);
+    println!("{:>4} passed {:>2} failed  {:>8}", outcome.passed, outcome.failed, seconds(begun.elapsed()));
+    if outcome.failed > 0 {
+        println!("{}", log.trim_end());
+    }
+    Ok(outcome)
 }
 
 /// Runs the examples in the documentation.
