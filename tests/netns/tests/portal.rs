@@ -143,8 +143,11 @@ fn a_route_that_is_there_already_is_reported_with_its_device_and_the_remedy() ->
     host.ip("link set ygg0 up")?;
     host.ip("-6 route add 200::/7 dev ygg0")?;
     let mut daemon = Daemon::start(&host, &DaemonConfig::open(&identity))?;
-    let log = daemon.process().output();
-    assert!(log.contains("ygg0") && log.contains("portal.prefix"), "{log}");
+    // The API answers a moment before the daemon has told on stderr what is missing.
+    wait_for(Duration::from_secs(5), "the clash and its remedy in the log", || {
+        let log = daemon.process().output();
+        log.contains("ygg0") && log.contains("portal.prefix")
+    })?;
     assert!(host.ip("link show byway0").is_err());
     assert!(host.ip("-6 route show dev ygg0")?.contains("200::/7"), "the other program keeps its route");
     let status = daemon.get("/v1/status")?;
