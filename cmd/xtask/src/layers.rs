@@ -34,13 +34,14 @@ const RULES: &[Rule] = &[
     rule("pkg/link", 3, Some(1), &["pkg/session", "pkg/network"]),
     rule("networks/onion", 3, Some(1), &["pkg/network", "pkg/session"]),
     rule("networks/*", 3, Some(1), &["pkg/network"]),
-    rule("pkg/fastpath", 3, Some(1), &["pkg/session"]),
+    rule("pkg/fastpath", 3, Some(1), &["pkg/session", "pkg/network"]),
     rule("pkg/stream", 3, Some(1), &["pkg/api"]),
     rule("pkg/policy", 4, Some(3), &[]),
     rule("pkg/courier", 4, Some(3), &[]),
     rule("pkg/discovery", 4, Some(3), &[]),
     // `network` has the words, class and cost, in which a transport describes its links.
-    rule("pkg/transport-*", 4, Some(1), &["pkg/link", "pkg/network"]),
+    // `transport-ip` gives its socket to the fast path as well.
+    rule("pkg/transport-*", 4, Some(1), &["pkg/link", "pkg/network", "pkg/fastpath"]),
     rule("pkg/node", 5, Some(4), &[]),
     rule("pkg/portal", 5, Some(1), &["pkg/api", "pkg/fastpath"]),
     rule("pkg/httpd", 5, Some(1), &["pkg/api"]),

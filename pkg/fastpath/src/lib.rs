@@ -1,0 +1,1 @@
+//! Seals, opens, splits, merges and forwards batches of packets by table.
