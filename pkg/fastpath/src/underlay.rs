@@ -1,0 +1,187 @@
+//! What carries trains of frames between machines, as the loops see it; sockets are elsewhere.
+//!
+//! A *train* is frames of one size side by side, of which the last may be shorter: one system call carries it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use bytes::{Bytes, BytesMut};
+
+/// The two bits of a packet that tell of congestion (RFC 3168).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ecn {
+    /// The sender does not know ECN.
+    #[default]
+    NotEct = 0,
+    /// ECT(1).
+    Ect1 = 1,
+    /// ECT(0).
+    Ect0 = 2,
+    /// Congestion was experienced.
+    Ce = 3,
+}
+
+impl Ecn {
+    /// From the lowest two bits of a traffic class or type of service.
+    pub const fn from_bits(bits: u8) -> Self {
+        match bits & 3 {
+            1 => Self::Ect1,
+            2 => Self::Ect0,
+            3 => Self::Ce,
+            _ => Self::NotEct,
+        }
+    }
+
+    /// The two bits.
+    pub const fn bits(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A socket that many peers share, of one transport. Every method may be called from several threads at once.
+pub trait Underlay: fmt::Debug + Send + Sync {
+    /// The number of its transport (`TransportId.0`).
+    fn port(&self) -> u16;
+
+    /// Where a thread waits until it can send or receive.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// Sends frames of `segment` bytes, side by side in `train`; how many bytes are done with, sent or dropped.
+    ///
+    /// It does not wait: an error of kind `WouldBlock` means that none left, and less than all that the rest did not.
+    /// Other errors are counted, and drop the train.
+    fn send(&self, to: SocketAddr, ecn: Ecn, train: &[u8], segment: usize) -> io::Result<usize>;
+
+    /// Takes what has come, without waiting. An error of kind `WouldBlock`: nothing.
+    fn receive(&self, trains: &mut Trains) -> io::Result<()>;
+
+    /// Hands everything in `batch` to the core, in order, and empties it. What the core's queue has no room for is
+    /// dropped and counted there.
+    fn hand_up(&self, batch: &mut Vec<HandUp>);
+}
+
+/// Something that a thread leaves to the core.
+#[derive(Debug)]
+pub enum HandUp {
+    /// A datagram as it came.
+    Datagram {
+        /// From where.
+        from: SocketAddr,
+        /// All of it.
+        bytes: BytesMut,
+    },
+    /// A frame that was opened, and is none of the thread's business.
+    Unsealed {
+        /// From where.
+        from: SocketAddr,
+        /// The receiver index that it came with.
+        index: u32,
+        /// What the payload is.
+        kind: u8,
+        /// Flags of the frame.
+        flags: u8,
+        /// What was sealed.
+        payload: Bytes,
+    },
+}
+
+/// Where a train came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Who sent it, IPv4 as IPv4.
+    pub from: SocketAddr,
+    /// What its packets said of congestion.
+    pub ecn: Ecn,
+    /// Bytes in all.
+    pub length: usize,
+    /// Bytes of each datagram but the last.
+    pub stride: usize,
+}
+
+/// Never shows an address.
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("ecn", &self.ecn)
+            .field("length", &self.length)
+            .field("stride", &self.stride)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Buffers of one receiving thread, each with room for the longest train.
+pub struct Trains {
+    buffers: Box<[Box<[u8]>]>,
+    heads: Vec<Head>,
+}
+
+impl Trains {
+    /// Longest train: what fits an IP packet.
+    pub const LENGTH: usize = 65_536;
+
+    /// Room for `count` trains.
+    pub fn new(count: usize) -> Self {
+        let buffers = (0..count.max(1)).map(|_| vec![0; Self::LENGTH].into_boxed_slice()).collect();
+        Self { buffers, heads: Vec::with_capacity(count) }
+    }
+
+    /// For whoever fills them: the buffers, and an empty list for one head of each buffer in turn that has been filled.
+    pub fn fill(&mut self) -> (&mut [Box<[u8]>], &mut Vec<Head>) {
+        self.heads.clear();
+        (&mut self.buffers, &mut self.heads)
+    }
+
+    /// How many came.
+    pub fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Whether none came.
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// What came, in order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Head, &mut [u8])> {
+        self.heads.iter().zip(&mut self.buffers).map(|(head, buffer)| {
+            let length = head.length.min(buffer.len());
+            (*head, &mut buffer[..length])
+        })
+    }
+}
+
+impl fmt::Debug for Trains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trains").field("heads", &self.heads).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ecn_bits_come_back_and_others_do_not_count() {
+        for bits in 0..=u8::MAX {
+            assert_eq!(Ecn::from_bits(bits).bits(), bits & 3);
+        }
+    }
+
+    #[test]
+    fn trains_end_where_their_heads_say() {
+        let mut trains = Trains::new(2);
+        let (buffers, heads) = trains.fill();
+        buffers[0][..4].copy_from_slice(b"abcd");
+        let from = ([127, 0, 0, 1], 9).into();
+        heads.push(Head { from, ecn: Ecn::Ce, length: 4, stride: 2 });
+        let came: Vec<(Head, Vec<u8>)> =
+            trains.iter_mut().map(|(head, bytes)| (head, bytes.to_vec())).collect();
+        assert_eq!((came.len(), &came[0].1[..], came[0].0.ecn), (1, &b"abcd"[..], Ecn::Ce));
+        assert!(!format!("{trains:?}").contains("127"), "{trains:?}");
+        trains.fill();
+        assert!(trains.is_empty());
+    }
+}
