@@ -1,5 +1,14 @@
 //! Seals, opens, splits, merges and forwards batches of packets by table.
 
-mod underlay;
+mod ecn;
+mod edges;
+mod inward;
+mod outward;
+mod tables;
+pub mod vnet;
 
-pub use underlay::{Ecn, HandUp, Head, Trains, Underlay};
+pub use ecn::Ecn;
+pub use edges::{Gate, Handover, Sink, Train};
+pub use inward::{Inward, Offloads};
+pub use outward::{Outward, READ};
+pub use tables::{Link, Owner, Planes, Session, Snapshot, Tables, Way};
