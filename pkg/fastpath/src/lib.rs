@@ -5,6 +5,7 @@ mod edges;
 mod inward;
 mod outward;
 mod tables;
+mod underlay;
 pub mod vnet;
 
 pub use ecn::Ecn;
@@ -12,3 +13,4 @@ pub use edges::{Gate, Handover, Sink, Train};
 pub use inward::{Inward, Offloads};
 pub use outward::{Outward, READ};
 pub use tables::{Link, Owner, Planes, Session, Snapshot, Tables, Way};
+pub use underlay::{HandUp, Head, Trains, Underlay};

@@ -9,37 +9,7 @@ use std::os::fd::BorrowedFd;
 
 use bytes::{Bytes, BytesMut};
 
-/// The two bits of a packet that tell of congestion (RFC 3168).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Ecn {
-    /// The sender does not know ECN.
-    #[default]
-    NotEct = 0,
-    /// ECT(1).
-    Ect1 = 1,
-    /// ECT(0).
-    Ect0 = 2,
-    /// Congestion was experienced.
-    Ce = 3,
-}
-
-impl Ecn {
-    /// From the lowest two bits of a traffic class or type of service.
-    pub const fn from_bits(bits: u8) -> Self {
-        match bits & 3 {
-            1 => Self::Ect1,
-            2 => Self::Ect0,
-            3 => Self::Ce,
-            _ => Self::NotEct,
-        }
-    }
-
-    /// The two bits.
-    pub const fn bits(self) -> u8 {
-        self as u8
-    }
-}
+use crate::{Ecn, Handover};
 
 /// A socket that many peers share, of one transport. Every method may be called from several threads at once.
 pub trait Underlay: fmt::Debug + Send + Sync {
@@ -63,8 +33,7 @@ pub trait Underlay: fmt::Debug + Send + Sync {
     fn hand_up(&self, batch: &mut Vec<HandUp>);
 }
 
-/// Something that a thread leaves to the core.
-#[derive(Debug)]
+/// Something that a thread leaves to the core: a [`Handover`] with memory of its own.
 pub enum HandUp {
     /// A datagram as it came.
     Datagram {
@@ -86,6 +55,33 @@ pub enum HandUp {
         /// What was sealed.
         payload: Bytes,
     },
+}
+
+impl HandUp {
+    /// Takes what `handover` only borrows, with the port that it came by.
+    pub fn new(handover: Handover<'_>) -> (u16, Self) {
+        match handover {
+            Handover::Datagram { port, from, datagram } => {
+                (port, Self::Datagram { from, bytes: BytesMut::from(datagram) })
+            }
+            Handover::Unsealed { port, from, index, kind, flags, payload } => {
+                let payload = Bytes::copy_from_slice(payload);
+                (port, Self::Unsealed { from, index, kind, flags, payload })
+            }
+        }
+    }
+}
+
+/// Never shows an address or what was sealed.
+impl fmt::Debug for HandUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Datagram { bytes, .. } => f.debug_tuple("Datagram").field(&bytes.len()).finish(),
+            Self::Unsealed { kind, payload, .. } => {
+                f.debug_tuple("Unsealed").field(kind).field(&payload.len()).finish()
+            }
+        }
+    }
 }
 
 /// Where a train came from.
@@ -162,13 +158,6 @@ impl fmt::Debug for Trains {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ecn_bits_come_back_and_others_do_not_count() {
-        for bits in 0..=u8::MAX {
-            assert_eq!(Ecn::from_bits(bits).bits(), bits & 3);
-        }
-    }
 
     #[test]
     fn trains_end_where_their_heads_say() {
