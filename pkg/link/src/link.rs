@@ -95,7 +95,7 @@ impl Link {
     pub(crate) fn due(&self) -> Option<Instant> {
         let greeting = (!self.greetings.ours).then_some(self.greetings.next);
         let alive = self.is_greeted().then(|| self.liveness.due(self.meter.round_trip()));
-        let path = self.is_up().then(|| self.path.due());
+        let path = if self.is_up() { self.path.due() } else { None };
         [greeting, alive, path].into_iter().flatten().min()
     }
 }

@@ -72,6 +72,11 @@ impl Liveness {
         matches!(self.state, State::Silent { .. })
     }
 
+    /// Whether an answer is overdue.
+    pub(crate) fn is_suspect(&self) -> bool {
+        matches!(self.state, State::Suspect { .. })
+    }
+
     /// How long it has been silent.
     pub(crate) fn silent_for(&self, now: Instant) -> Option<Duration> {
         match self.state {

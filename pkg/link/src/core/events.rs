@@ -322,17 +322,19 @@ impl Core {
 
     fn answered(&mut self, now: Instant, lane: usize, remote: &Addr, number: u32, out: &mut Vec<Action>) {
         let Some(link) = self.peers.get_mut(remote).and_then(|peer| peer.link_mut(lane)) else { return };
-        let longer = link.path.answered(now, number);
+        if link.path.answered(now, number) {
+            self.sync_place(now, lane, remote);
+        }
+        self.arm(remote);
+        let Some(link) = self.peers.get_mut(remote).and_then(|peer| peer.link_mut(lane)) else { return };
         if !link.meter.answered(now, number) {
             return;
         }
         let is_back = link.liveness.answered(now) && link.is_greeted();
         if is_back {
             link.since = now;
+            link.path.resumed(now);
             self.linked(now, lane, remote);
-        }
-        if longer {
-            self.sync_place(now, lane, remote);
         }
         let Some(link) = self.peers.get_mut(remote).and_then(|peer| peer.link_mut(lane)) else { return };
         if link.meter.update(now) || is_back {

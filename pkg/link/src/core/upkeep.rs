@@ -55,7 +55,12 @@ impl Core {
         let costs_differ = link.meter.update(now);
         match link.liveness.poll(now, link.meter.round_trip()) {
             None => {}
-            Some(Verdict::Probe) => self.probe(now, lane, addr, None),
+            Some(Verdict::Probe) => {
+                if link.liveness.is_suspect() {
+                    link.path.doubt(now);
+                }
+                self.probe(now, lane, addr, None);
+            }
             Some(Verdict::Dead) => {
                 link.meter.forget_under_way();
                 peer.trouble = Some("no answer any more".to_owned());
