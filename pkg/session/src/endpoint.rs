@@ -6,6 +6,7 @@
 mod answer;
 mod dial;
 mod frames;
+mod halves;
 mod messages;
 mod records;
 mod roam;
@@ -34,11 +35,12 @@ use crate::mask::{Secret, Sets};
 use crate::message::FIRST_INDEX;
 use crate::replay::Memory;
 use crate::timers::Timers;
-use crate::transport::{self, kind};
 use crate::{
-    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus,
-    Tally, Use,
+    CloseReason, Config, Connect, Counters, Event, FrameKind, Indices, Place, SendError, SessionId,
+    SessionStatus, Tally, Use, frame,
 };
+
+pub use self::halves::Halves;
 
 /// Most sessions; beyond, no new ones are accepted. More than a node keeps remote nodes, times the sessions of each.
 const SESSIONS: usize = 20_000;
@@ -72,6 +74,10 @@ pub struct Endpoint<P: Place> {
     timers: Timers<Timer>,
     counters: Counters,
     number: u64,
+    /// Grows with each change of [`Endpoint::halves`].
+    generation: u64,
+    /// Where others look up whose an index is, and as whose ours stand there.
+    shared: Option<(Indices, u32)>,
     most_sessions: usize,
     buffer: BytesMut,
 }
@@ -92,7 +98,7 @@ enum Timer {
 
 impl<P: Place> Endpoint<P> {
     /// Bytes that a sealed frame adds to a payload which fits one frame.
-    pub const OVERHEAD: usize = transport::OVERHEAD;
+    pub const OVERHEAD: usize = frame::OVERHEAD;
 
     /// An endpoint without sessions.
     pub fn new(now: Instant, config: Config, mut entropy: Box<dyn Entropy>) -> Self {
@@ -123,6 +129,8 @@ impl<P: Place> Endpoint<P> {
             timers: Timers::new(),
             counters: Counters::default(),
             number: 0,
+            generation: 0,
+            shared: None,
             most_sessions: SESSIONS,
             buffer: BytesMut::new(),
         }
@@ -229,7 +237,10 @@ impl<P: Place> Endpoint<P> {
             && session.plane == place.plane()
         {
             session.roam.take_if(|roam| roam.place == place);
-            session.place = place;
+            if session.place != place {
+                session.place = place;
+                self.generation += 1;
+            }
         }
     }
 
@@ -278,7 +289,7 @@ impl<P: Place> Endpoint<P> {
             if let Some((session, mut sealing)) = self.sealing(now, id, out) {
                 let place = session.place.clone();
                 // Without counters left there is nobody to tell; the remote finds out by silence.
-                let _ = session.seal(&mut sealing, &place, kind::CLOSE, 0, [&[], &[]]);
+                let _ = session.seal(&mut sealing, &place, frame::CLOSE, 0, [&[], &[]]);
             }
             self.end(now, id, CloseReason::Local, out);
         }
@@ -360,7 +371,12 @@ impl<P: Place> Endpoint<P> {
 
     /// What was counted since the start.
     pub fn counters(&self) -> Counters {
-        self.counters
+        let mut counters = self.counters;
+        for session in self.sessions.values() {
+            counters.sealed += session.outbound.sent().frames;
+            counters.opened += session.inbound.received().frames;
+        }
+        counters
     }
 
     fn unix(&self, now: Instant) -> u64 {
@@ -380,10 +396,18 @@ impl<P: Place> Endpoint<P> {
     fn new_index(&mut self, owner: Owner) -> u32 {
         loop {
             let index = self.entropy.next_u32();
-            if index >= FIRST_INDEX && !self.indices.contains_key(&index) {
+            let is_free = || self.shared.as_ref().is_none_or(|(shared, tag)| shared.claim(index, *tag));
+            if index >= FIRST_INDEX && !self.indices.contains_key(&index) && is_free() {
                 self.indices.insert(index, owner);
                 return index;
             }
+        }
+    }
+
+    fn free_index(&mut self, index: u32) {
+        self.indices.remove(&index);
+        if let Some((shared, _)) = &self.shared {
+            shared.free(index);
         }
     }
 }

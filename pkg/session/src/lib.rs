@@ -74,25 +74,34 @@
 
 mod cipher;
 mod endpoint;
+mod flow;
 mod fragment;
+pub mod frame;
 mod guard;
 mod handshake;
+mod inbound;
+mod indices;
 mod kem;
 mod keys;
 mod mask;
 mod message;
 mod noise;
+mod outbound;
 mod record;
 mod replay;
 mod timers;
-mod transport;
 mod types;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Halves};
+pub use flow::Flow;
+pub use frame::{OpenError, Opened};
+pub use inbound::{Inbound, Opening};
+pub use indices::Indices;
+pub use outbound::{Outbound, Sealer};
 pub use types::{
     CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus,
     Tally, Use,

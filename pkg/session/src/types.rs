@@ -122,6 +122,8 @@ pub enum Event<P> {
         place: P,
         /// What it is.
         kind: FrameKind,
+        /// Flags of its frame ([`crate::frame`]); 0 if it came in pieces.
+        flags: u8,
         /// The payload.
         payload: Bytes,
     },
@@ -200,9 +202,9 @@ pub enum SendError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Frames sealed.
+    /// Frames sealed, by the endpoint or by others in its sessions.
     pub sealed: u64,
-    /// Frames opened.
+    /// Frames opened, by the endpoint or by others in its sessions.
     pub opened: u64,
     /// Handshakes started, as initiator or responder.
     pub handshakes: u64,

@@ -66,7 +66,7 @@ impl Local {
             Event::Up { session, remote, place, .. } => {
                 self.on_up(now, session, remote, place.plane, effects);
             }
-            Event::Received { session, remote, place, kind, payload } => {
+            Event::Received { session, remote, place, kind, payload, .. } => {
                 self.on_received(now, (session, remote, place.plane), kind, payload, effects);
             }
             Event::Down { remote, plane, session, why } => {

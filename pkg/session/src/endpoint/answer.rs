@@ -13,12 +13,12 @@ use super::session::Made;
 use super::{Endpoint, Owner, Route};
 use crate::guard::{self, Verdict};
 use crate::handshake::{HandshakeError, Head, Keys, end_to_end, link};
+use crate::inbound::Receiver;
 use crate::mask;
 use crate::message::{self, KeyAsk, Proof, Retry};
 use crate::noise::Pattern;
 use crate::record::{Form, Record};
 use crate::replay::{self, M1Hash};
-use crate::transport::Receiver;
 use crate::{Event, Place, Use};
 
 /// How long an unfinished handshake is kept; initiators try no longer.
@@ -227,7 +227,7 @@ impl<P: Place> Endpoint<P> {
                 self.waiting.insert(now, id, incoming);
             }
             Err(error) => {
-                self.indices.remove(&index);
+                self.free_index(index);
                 self.count(error);
             }
         }
@@ -342,7 +342,7 @@ impl<P: Place> Endpoint<P> {
         let keys = match accepted.and_then(|()| side.keys()) {
             Ok(keys) => keys,
             Err(error) => {
-                self.indices.remove(&index);
+                self.free_index(index);
                 self.count(error);
                 return;
             }
@@ -382,8 +382,8 @@ impl<P: Place> Endpoint<P> {
         }
         // On a copy: the frame is opened again, in place, by the session that it makes.
         let mut copy = frame.to_vec();
-        let mut receiver = Receiver::new(ready.keys.receive.again());
-        if receiver.open(now, Duration::ZERO, &mut copy).is_err() {
+        let mut receiver = Receiver::new(Duration::ZERO, ready.keys.receive.again());
+        if receiver.open(now, &mut copy).is_err() {
             self.counters.forged += 1;
             return false;
         }
@@ -424,7 +424,7 @@ impl<P: Place> Endpoint<P> {
 
     fn drop_waiting(&mut self, id: u64) {
         let Some(incoming) = self.waiting.remove(id) else { return };
-        self.indices.remove(&incoming.index);
+        self.free_index(incoming.index);
         // It led to nothing, so the same m1 may try again, unless it already told something.
         if !incoming.had_early {
             self.replays.remove(&incoming.hash);

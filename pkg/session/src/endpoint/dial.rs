@@ -389,7 +389,7 @@ impl<P: Place> Endpoint<P> {
             },
         };
         let Ok(finished) = finished else {
-            self.indices.remove(&attempt.index);
+            self.free_index(attempt.index);
             return;
         };
         // A round trip is measured only where one question has one answer.
@@ -434,7 +434,7 @@ impl<P: Place> Endpoint<P> {
     /// Gives up.
     fn fail(&mut self, now: Instant, id: u64, why: CloseReason, out: &mut Vec<Event<P>>) {
         let Some(attempt) = self.outgoing.remove(&id) else { return };
-        self.indices.remove(&attempt.index);
+        self.free_index(attempt.index);
         match attempt.route.via {
             Some(session) => self.postpone_rekey(now, session),
             None => out.push(Event::Failed { remote: attempt.remote, place: attempt.place, why }),
@@ -449,7 +449,7 @@ impl<P: Place> Endpoint<P> {
 
     pub(super) fn forget_outgoing(&mut self, id: u64) {
         if let Some(attempt) = self.outgoing.remove(&id) {
-            self.indices.remove(&attempt.index);
+            self.free_index(attempt.index);
         }
     }
 

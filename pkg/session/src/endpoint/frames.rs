@@ -10,9 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::dial::LONGEST_PAUSE;
 use super::roam::{Roam, SETTLED, Step};
 use super::session::{Sealing, Session};
-use super::{Endpoint, Route, Timer, Via};
-use crate::transport::{OpenError, kind};
-use crate::{CloseReason, Event, FrameKind, Place, SessionId, Use};
+use super::{Endpoint, Owner, Route, Timer, Via};
+use crate::{CloseReason, Event, FrameKind, OpenError, Place, SessionId, Use, frame};
 
 /// What a challenge costs on the wire, padded.
 const CHALLENGE_COST: usize = 64;
@@ -32,13 +31,7 @@ impl<P: Place> Endpoint<P> {
         out: &'a mut Vec<Event<P>>,
     ) -> Option<(&'a mut Session<P>, Sealing<'a, P>)> {
         let session = self.sessions.get_mut(&id)?;
-        let sealing = Sealing {
-            now,
-            ratchet: self.ratchet,
-            buffer: &mut self.buffer,
-            sealed: &mut self.counters.sealed,
-            out,
-        };
+        let sealing = Sealing { now, buffer: &mut self.buffer, sealed: &mut self.counters.sealed, out };
         Some((session, sealing))
     }
 
@@ -48,7 +41,7 @@ impl<P: Place> Endpoint<P> {
             let place = session.place.clone();
             let flags = if session.initiator { ASK } else { 0 };
             // The session is new: its counters cannot be used up.
-            let _ = session.seal(&mut sealing, &place, kind::CONFIRM, flags, [&[], &[]]);
+            let _ = session.seal(&mut sealing, &place, frame::CONFIRM, flags, [&[], &[]]);
         }
     }
 
@@ -67,20 +60,70 @@ impl<P: Place> Endpoint<P> {
             self.counters.unknown += 1;
             return;
         }
-        let opened = match session.open(now, &mut bytes) {
+        let (opened, is_first) = match session.open(now, &mut bytes) {
             Ok(opened) => opened,
             Err(error) => {
                 let (all, own) = match error {
                     OpenError::Malformed => (&mut self.counters.malformed, &mut session.tally.malformed),
                     OpenError::Replayed => (&mut self.counters.replayed, &mut session.tally.replayed),
-                    OpenError::Forged => (&mut self.counters.forged, &mut session.tally.forged),
+                    _ => (&mut self.counters.forged, &mut session.tally.forged),
                 };
                 *all += 1;
                 *own += 1;
                 return;
             }
         };
+        self.generation += u64::from(is_first);
         self.counters.opened += 1;
+        let length = bytes.len();
+        bytes.truncate(opened.payload.end);
+        bytes.advance(opened.payload.start);
+        self.handle_inner(now, id, place, (opened.kind, opened.flags), bytes.freeze(), length, out);
+    }
+
+    /// Takes what was in a frame that somebody else opened in one of the sessions, by [`Endpoint::halves`]: all that they
+    /// do not handle themselves. `index` is the frame's receiver index, `place` where it came from.
+    ///
+    /// Nothing happens if the session has ended meanwhile.
+    #[expect(clippy::too_many_arguments, reason = "the fields of a frame")]
+    pub fn handle_opened(
+        &mut self,
+        now: Instant,
+        index: u32,
+        place: P,
+        kind: u8,
+        flags: u8,
+        payload: Bytes,
+        out: &mut Vec<Event<P>>,
+    ) {
+        let Some(Owner::Session(id)) = self.indices.get(&index).copied() else {
+            self.counters.unknown += 1;
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.plane != place.plane() {
+            self.counters.unknown += 1;
+            return;
+        }
+        session.hear(now);
+        self.counters.opened += 1;
+        let length = payload.len() + frame::OVERHEAD;
+        self.handle_inner(now, id, place, (kind, flags), payload, length, out);
+    }
+
+    /// What a frame of `length` bytes held, which came from `place`.
+    #[expect(clippy::too_many_arguments, reason = "the fields of a frame, and where it came from")]
+    fn handle_inner(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        place: P,
+        (kind, flags): (u8, u8),
+        bytes: Bytes,
+        length: usize,
+        out: &mut Vec<Event<P>>,
+    ) {
+        let Some(session) = self.sessions.get(&id) else { return };
         let remote = session.remote;
         if session.pending {
             self.promote(now, id, out);
@@ -88,24 +131,22 @@ impl<P: Place> Endpoint<P> {
         let Some(session) = self.sessions.get(&id) else { return };
         let is_initiator = session.initiator;
         if self.usage == Use::Link && place != session.place && !session.replaced && now >= session.settled {
-            self.look_at(now, id, &place, bytes.len(), out);
+            self.look_at(now, id, &place, length, out);
         }
-        bytes.truncate(opened.payload.end);
-        bytes.advance(opened.payload.start);
-        match opened.kind {
-            kind::PACKET | kind::MESSAGE | kind::CONTROL => {
-                self.receive(now, id, place, opened.kind, bytes.freeze(), out);
+        match kind {
+            frame::PACKET | frame::MESSAGE | frame::CONTROL => {
+                self.receive(now, id, place, (kind, flags), bytes, out);
             }
-            kind::FRAGMENT => match self.fragments.add(now, id, remote, opened.flags, &bytes) {
-                Ok(Some((kind::HANDSHAKE, whole))) => self.handle_inside(now, id, &whole, out),
-                Ok(Some((kind, whole))) => self.receive(now, id, place, kind, whole, out),
+            frame::FRAGMENT => match self.fragments.add(now, id, remote, flags, &bytes) {
+                Ok(Some((frame::HANDSHAKE, whole))) => self.handle_inside(now, id, &whole, out),
+                Ok(Some((kind, whole))) => self.receive(now, id, place, (kind, 0), whole, out),
                 Ok(None) => {}
                 Err(_) => self.count_malformed(id),
             },
-            kind::CHALLENGE => self.hear_challenge(now, id, &place, opened.flags, &bytes, out),
-            kind::HANDSHAKE => self.handle_inside(now, id, &bytes, out),
-            kind::CLOSE => self.end(now, id, CloseReason::Remote, out),
-            kind::CONFIRM if opened.flags & ASK != 0 && !is_initiator => self.confirm(now, id, out),
+            frame::CHALLENGE => self.hear_challenge(now, id, &place, flags, &bytes, out),
+            frame::HANDSHAKE => self.handle_inside(now, id, &bytes, out),
+            frame::CLOSE => self.end(now, id, CloseReason::Remote, out),
+            frame::CONFIRM if flags & ASK != 0 && !is_initiator => self.confirm(now, id, out),
             // Cover, and kinds of versions to come.
             _ => {}
         }
@@ -116,21 +157,21 @@ impl<P: Place> Endpoint<P> {
         now: Instant,
         id: SessionId,
         place: P,
-        kind: u8,
+        (kind, flags): (u8, u8),
         payload: Bytes,
         out: &mut Vec<Event<P>>,
     ) {
         let kind = match kind {
-            kind::PACKET => FrameKind::Packet,
-            kind::MESSAGE => FrameKind::Message,
-            kind::CONTROL => FrameKind::Control,
+            frame::PACKET => FrameKind::Packet,
+            frame::MESSAGE => FrameKind::Message,
+            frame::CONTROL => FrameKind::Control,
             _ => return self.count_malformed(id),
         };
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.count_received(now);
         let remote = session.remote;
         let due = session.wants_rekey(now);
-        out.push(Event::Received { session: id, remote, place, kind, payload });
+        out.push(Event::Received { session: id, remote, place, kind, flags, payload });
         if due {
             self.rekey(now, id, out);
         }
@@ -172,12 +213,13 @@ impl<P: Place> Endpoint<P> {
             Step::Challenge(new_token, old_token) => {
                 let (new, old) = (roam.place.clone(), session.place.clone());
                 // A session that is used up ends soon, wherever it is.
-                let _ = session.seal(&mut sealing, &new, kind::CHALLENGE, 0, [&new_token, &[]]);
-                let _ = session.seal(&mut sealing, &old, kind::CHALLENGE, 0, [&old_token, &[]]);
+                let _ = session.seal(&mut sealing, &new, frame::CHALLENGE, 0, [&new_token, &[]]);
+                let _ = session.seal(&mut sealing, &old, frame::CHALLENGE, 0, [&old_token, &[]]);
             }
             Step::Move => {
                 if let Some(roam) = session.roam.take() {
                     session.place = roam.place.clone();
+                    self.generation += 1;
                     out.push(Event::Moved { session: id, place: roam.place });
                 }
             }
@@ -202,7 +244,7 @@ impl<P: Place> Endpoint<P> {
             let Some((session, mut sealing)) = self.sealing(now, id, out) else { return };
             // An echo is no longer than its challenge.
             if token.len() == size_of::<super::roam::Token>() {
-                let _ = session.seal(&mut sealing, place, kind::CHALLENGE, ECHO, [token, &[]]);
+                let _ = session.seal(&mut sealing, place, frame::CHALLENGE, ECHO, [token, &[]]);
             }
             return;
         }

@@ -8,8 +8,7 @@ use byway_wire::Reader;
 use super::Endpoint;
 use crate::mask::{self, Secret};
 use crate::message::{self, Proof, Retry};
-use crate::transport::kind;
-use crate::{Event, Place, SessionId, Use};
+use crate::{Event, Place, SessionId, Use, frame};
 
 /// How many pending handshakes a masked datagram is tried against.
 const PENDING: usize = 16;
@@ -42,7 +41,7 @@ impl<P: Place> Endpoint<P> {
         if let Some(via) = route.via {
             if let Some((session, mut sealing)) = self.sealing(now, via, out) {
                 // A session that is used up carries nothing; the handshake's patience then ends it.
-                let _ = session.send(&mut sealing, kind::HANDSHAKE, message);
+                let _ = session.send(&mut sealing, frame::HANDSHAKE, message);
             }
             return;
         }

@@ -1,8 +1,9 @@
 //! One session: its keys, its place, and the times at which something is due.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use byway_identity::Addr;
 
 use super::Route;
@@ -10,23 +11,23 @@ use super::roam::Roam;
 use crate::cipher::Cipher;
 use crate::fragment;
 use crate::handshake::Keys;
-use crate::transport::{self, Receiver, Sender, kind};
-use crate::{Event, Place, SessionId, SessionStatus, Tally};
+use crate::outbound::LIFE;
+use crate::{Event, Inbound, OpenError, Opened, Outbound, Place, SessionId, SessionStatus, Tally, frame};
 
 /// Without use for so long, a session is dropped.
 const IDLE: Duration = Duration::from_secs(600);
-/// Nothing is sealed in a session that is older.
-const LIFE: Duration = Duration::from_secs(1800);
 /// A session in use makes its successor after so long.
 pub(super) const REKEY: Duration = Duration::from_secs(600);
 /// The responder leaves the initiator so much time to begin with that.
 const REKEY_PATIENCE: Duration = Duration::from_secs(20);
 /// How recent use must be for a new handshake.
 const REKEY_USE: Duration = Duration::from_secs(120);
+/// How often an old session out of use is looked at: others may have begun to use it.
+const REKEY_LOOK: Duration = Duration::from_secs(30);
 /// A replaced session receives until nothing came in it for so long.
 const LINGER: Duration = Duration::from_secs(30);
-/// Frames are padded to multiples of this, where they fit.
-const PADDING: usize = 64;
+/// Frames are cut from pieces of memory of this size, so that few of them need one of their own.
+const SLAB: usize = 16 * 1024;
 
 pub(super) struct Session<P> {
     pub(super) id: SessionId,
@@ -34,16 +35,16 @@ pub(super) struct Session<P> {
     pub(super) plane: u8,
     pub(super) place: P,
     pub(super) initiator: bool,
-    /// By which the remote names it, and by which we do.
+    /// By which the remote names it to us.
     pub(super) index: u32,
-    peer_index: u32,
     cipher: Cipher,
-    sender: Sender,
-    receiver: Receiver,
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) inbound: Arc<Inbound>,
+    /// A frame has been opened by the endpoint, so both sides have the session.
+    pub(super) is_heard: bool,
     /// When its handshake began, and when it came up.
     pub(super) started: Instant,
     pub(super) since: Instant,
-    pub(super) rtt: Duration,
     used: Instant,
     heard: Instant,
     /// Another session with the same remote is in use.
@@ -91,7 +92,6 @@ pub(super) struct Made<P> {
 /// What sealing needs of the endpoint.
 pub(super) struct Sealing<'a, P> {
     pub(super) now: Instant,
-    pub(super) ratchet: Duration,
     pub(super) buffer: &'a mut BytesMut,
     pub(super) sealed: &'a mut u64,
     pub(super) out: &'a mut Vec<Event<P>>,
@@ -101,7 +101,7 @@ pub(super) struct Sealing<'a, P> {
 pub(super) struct Spent;
 
 impl<P: Place> Session<P> {
-    pub(super) fn new(now: Instant, id: SessionId, made: Made<P>) -> Self {
+    pub(super) fn new(now: Instant, id: SessionId, ratchet: Duration, made: Made<P>) -> Self {
         let Made { remote, place, initiator, index, peer_index, keys, started, rtt, inside } = made;
         let patience = if initiator { Duration::ZERO } else { REKEY_PATIENCE };
         Self {
@@ -111,13 +111,12 @@ impl<P: Place> Session<P> {
             place,
             initiator,
             index,
-            peer_index,
             cipher: keys.cipher,
-            sender: Sender::new(now, keys.send),
-            receiver: Receiver::new(keys.receive),
+            outbound: Arc::new(Outbound::new(now, ratchet, peer_index, keys.send)),
+            inbound: Arc::new(Inbound::new(now, rtt, keys.receive)),
+            is_heard: false,
             started,
             since: now,
-            rtt,
             used: now,
             heard: now,
             replaced: false,
@@ -138,7 +137,7 @@ impl<P: Place> Session<P> {
 
     /// Most payload bytes of one frame.
     pub(super) fn room(&self) -> usize {
-        self.place.mtu().saturating_sub(transport::OVERHEAD).min(fragment::LONGEST)
+        self.place.mtu().saturating_sub(frame::OVERHEAD).min(fragment::LONGEST)
     }
 
     /// Seals a payload for the session's place, in pieces if need be.
@@ -154,7 +153,7 @@ impl<P: Place> Session<P> {
         self.next_fragment = id.wrapping_add(1);
         for (index, bytes) in (0u16..).zip(payload.chunks(piece)) {
             let head = fragment::head(id, index, count);
-            self.seal(by, &place, kind::FRAGMENT, kind, [&head, bytes])?;
+            self.seal(by, &place, frame::FRAGMENT, kind, [&head, bytes])?;
         }
         Ok(())
     }
@@ -168,29 +167,34 @@ impl<P: Place> Session<P> {
         flags: u8,
         payload: [&[u8]; 2],
     ) -> Result<(), Spent> {
-        if by.now.saturating_duration_since(self.since) >= LIFE {
-            return Err(Spent);
-        }
-        let bare = payload[0].len() + payload[1].len() + transport::OVERHEAD;
-        let padded = bare.next_multiple_of(PADDING).min(place.mtu());
+        let mut sealer = self.outbound.take(by.now, 1).ok_or(Spent)?;
+        let length = payload[0].len() + payload[1].len();
+        let padded = frame::padded(length + frame::OVERHEAD, place.mtu());
         by.buffer.clear();
-        self.sender
-            .seal(by.now, by.ratchet, self.peer_index, kind, flags, payload, padded, by.buffer)
-            .ok_or(Spent)?;
+        if by.buffer.capacity() < padded {
+            by.buffer.reserve(padded.max(SLAB));
+        }
+        by.buffer.put_bytes(0, frame::PAYLOAD);
+        by.buffer.put_slice(payload[0]);
+        by.buffer.put_slice(payload[1]);
+        by.buffer.put_bytes(0, padded - length - frame::PAYLOAD);
+        sealer.seal(kind, flags, length, by.buffer).ok_or(Spent)?;
         *by.sealed += 1;
         by.out.push(Event::Transmit { place: place.clone(), bytes: by.buffer.split().freeze() });
         Ok(())
     }
 
-    pub(super) fn open(
-        &mut self,
-        now: Instant,
-        frame: &mut [u8],
-    ) -> Result<transport::Opened, transport::OpenError> {
-        let opened = self.receiver.open(now, self.rtt, frame)?;
+    /// Opens a frame; the second value tells whether it was the first one.
+    pub(super) fn open(&mut self, now: Instant, frame: &mut [u8]) -> Result<(Opened, bool), OpenError> {
+        let opened = self.inbound.lock().open(now, frame)?;
+        self.hear(now);
+        Ok((opened, !std::mem::replace(&mut self.is_heard, true)))
+    }
+
+    /// A frame was opened, here or by others.
+    pub(super) fn hear(&mut self, now: Instant) {
         self.heard = now;
         self.flight = None;
-        Ok(opened)
     }
 
     /// A payload of the user went out.
@@ -205,8 +209,19 @@ impl<P: Place> Session<P> {
         self.received += 1;
     }
 
+    /// When a payload last went out or came in, whoever sealed or opened it.
+    fn used(&self) -> Instant {
+        let others = [self.outbound.last(), self.inbound.last()];
+        others.into_iter().flatten().fold(self.used, Instant::max)
+    }
+
+    /// When something last came in, or went out for the user.
+    fn alive(&self) -> Instant {
+        self.heard.max(self.used())
+    }
+
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        now >= self.used + IDLE
+        now >= self.used() + IDLE
     }
 
     pub(super) fn is_over(&self, now: Instant) -> bool {
@@ -215,28 +230,31 @@ impl<P: Place> Session<P> {
 
     /// Whether it was replaced, and nothing comes in it any more.
     pub(super) fn is_left(&self, now: Instant) -> bool {
-        self.replaced && now >= self.heard.max(self.used) + LINGER
+        self.replaced && now >= self.alive() + LINGER
     }
 
     pub(super) fn wants_rekey(&self, now: Instant) -> bool {
-        !self.replaced && now >= self.rekey_at && now < self.used + REKEY_USE
+        !self.replaced && now >= self.rekey_at && now < self.used() + REKEY_USE
     }
 
     pub(super) fn wipe(&mut self, now: Instant) {
-        self.receiver.wipe(now);
+        self.inbound.wipe(now);
     }
 
-    /// When something is due next.
+    /// When something is due next. Others may use the session meanwhile without a word, so what is due then is asked
+    /// again; and whether a handshake is due is looked at even when the session is out of use now.
     pub(super) fn due(&self, now: Instant) -> Instant {
-        let mut due = (self.since + LIFE).min(self.used + IDLE);
+        let mut due = (self.since + LIFE).min(self.used() + IDLE);
         if self.replaced {
-            due = due.min(self.heard.max(self.used) + LINGER);
-        } else if self.rekey_at < self.used + REKEY_USE {
+            due = due.min(self.alive() + LINGER);
+        } else if now < self.rekey_at || now < self.used() + REKEY_USE {
             due = due.min(self.rekey_at.max(now));
+        } else {
+            due = due.min(now + REKEY_LOOK);
         }
         let others = [
             self.flight.as_ref().map(|flight| flight.next.min(flight.until)),
-            self.receiver.due(),
+            self.inbound.due(),
             self.roam.as_ref().map(|roam| roam.due()),
         ];
         others.into_iter().flatten().fold(due, Instant::min)
@@ -249,8 +267,8 @@ impl<P: Place> Session<P> {
             plane: self.plane,
             cipher: self.cipher.name(),
             since: self.since,
-            sent: self.sent,
-            received: self.received,
+            sent: self.sent + self.outbound.sent().frames,
+            received: self.received + self.inbound.received().frames,
             tally: self.tally,
         }
     }

@@ -25,7 +25,8 @@ impl<P: Place> Endpoint<P> {
     pub(super) fn install(&mut self, now: Instant, made: Made<P>, out: &mut Vec<Event<P>>) -> SessionId {
         let id = SessionId(self.next_number());
         self.indices.insert(made.index, Owner::Session(id));
-        let mut session = Session::new(now, id, made);
+        let mut session = Session::new(now, id, self.ratchet, made);
+        self.generation += 1;
         let peers = self.remotes.entry((session.remote, session.plane)).or_default();
         session.replaced = true;
         session.pending = true;
@@ -42,6 +43,7 @@ impl<P: Place> Endpoint<P> {
     pub(super) fn promote(&mut self, now: Instant, id: SessionId, out: &mut Vec<Event<P>>) {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.pending) else { return };
         session.pending = false;
+        self.generation += 1;
         session.tally.established += 1;
         session.tally.renewed += u64::from(session.inside);
         self.counters.established += 1;
@@ -96,7 +98,12 @@ impl<P: Place> Endpoint<P> {
     /// Takes a session out of the table; tells if it was the last one.
     pub(super) fn end(&mut self, now: Instant, id: SessionId, why: CloseReason, out: &mut Vec<Event<P>>) {
         let Some(session) = self.sessions.remove(&id) else { return };
-        self.indices.remove(&session.index);
+        self.free_index(session.index);
+        session.outbound.end();
+        session.inbound.end();
+        self.counters.sealed += session.outbound.sent().frames;
+        self.counters.opened += session.inbound.received().frames;
+        self.generation += 1;
         tracing::debug!(remote = ?session.remote, %why, replaced = session.replaced, "a session ended");
         let key = (session.remote, session.plane);
         let Some(peers) = self.remotes.get_mut(&key) else { return };

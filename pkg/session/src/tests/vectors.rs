@@ -6,7 +6,6 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use byway_identity::{Addr, Entropy, SeededEntropy, SigningKey, labelled_hash};
 use serde_json::{Value, json};
 
@@ -20,7 +19,7 @@ use crate::mask::{self, Secret};
 use crate::message::{self, KeyAsk, Proof, Retry};
 use crate::noise::Pattern;
 use crate::record::{Form, Record, membership};
-use crate::transport::{Receiver, Sender, kind};
+use crate::{Inbound, Outbound, frame};
 
 /// Gives bytes by a seed, and remembers them draw by draw.
 struct Tape {
@@ -180,17 +179,20 @@ fn session_key() -> Value {
 fn frames(cipher: Cipher) -> Vec<Value> {
     let now = Instant::now();
     let ratchet = Duration::from_secs(120);
-    let mut sender = Sender::new(now, Chain::new(cipher, &[1; 32], &[2; 32]));
-    let mut receiver = Receiver::new(Chain::new(cipher, &[1; 32], &[2; 32]));
-    let cases =
-        [(now, kind::MESSAGE, 0, &b"hello"[..], 64), (now + ratchet, kind::FRAGMENT, kind::PACKET, b"", 32)];
+    let chain = || Chain::new(cipher, &[1; 32], &[2; 32]);
+    let sender = Outbound::new(now, ratchet, 0x0102_0304, chain());
+    let receiver = Inbound::new(now, Duration::ZERO, chain());
+    let cases = [
+        (now, frame::MESSAGE, 0, &b"hello"[..], 64),
+        (now + ratchet, frame::FRAGMENT, frame::PACKET, b"", 32),
+    ];
     let frame = |(now, kind, flags, payload, length): (Instant, u8, u8, &[u8], usize)| {
-        let mut buffer = BytesMut::new();
-        sender
-            .seal(now, ratchet, 0x0102_0304, kind, flags, [payload, b""], length, &mut buffer)
-            .expect("fresh");
-        let mut opened = buffer.to_vec();
-        let inside = receiver.open(now, Duration::ZERO, &mut opened).expect("it opens");
+        let mut buffer = vec![0; length];
+        buffer[frame::PAYLOAD..][..payload.len()].copy_from_slice(payload);
+        let mut sealer = sender.take(now, 1).expect("fresh");
+        sealer.seal(kind, flags, payload.len(), &mut buffer).expect("it fits");
+        let mut opened = buffer.clone();
+        let inside = receiver.lock().open(now, &mut opened).expect("it opens");
         assert_eq!((inside.kind, inside.flags, &opened[inside.payload]), (kind, flags, payload));
         json!({
             "kind": "frame", "cipher": cipher as u8, "handshake_hash": hex::encode([1; 32]),
