@@ -76,7 +76,7 @@ pub struct PeerStatus {
 pub struct LinkStatus {
     /// The peer.
     pub peer: Addr,
-    /// Where it is.
+    /// Where it is, with the length of frames in use.
     pub place: Place,
     /// Family and kind.
     pub class: Class,

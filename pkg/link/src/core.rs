@@ -358,7 +358,7 @@ impl Core {
                 let tally = self.lanes[lane].endpoint.tally(addr, LINKS_PLANE);
                 links.push(LinkStatus {
                     peer: *addr,
-                    place: link.place,
+                    place: Place { mtu: link.path.length(), ..link.place },
                     class,
                     rtt: link.meter.smoothed(),
                     loss: link.meter.loss(),
