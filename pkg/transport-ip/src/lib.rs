@@ -16,9 +16,13 @@
 //! # }
 //! ```
 
+mod feed;
 mod lookup;
+mod shared;
 mod udp;
 mod unix;
 
-pub use udp::{Udp, UdpCounters};
+pub use feed::Feed;
+pub use shared::{Offload, Options, SharedUdp, UdpCounters};
+pub use udp::{Udp, UdpPort};
 pub use unix::{Unix, UnixCounters};

@@ -43,7 +43,7 @@ impl Daemon {
             boot: 1,
             unix: 1_800_000_000,
             ratchet: Duration::from_secs(120),
-            prefer_aes: true,
+            ciphers: byway_link::Ciphers::AES,
         };
         let mut core = Core::new(now, config, Box::new(OsEntropy));
         for (transport, id) in transports.iter().zip(0..) {
