@@ -14,3 +14,4 @@ pub use inward::{Inward, Offloads};
 pub use outward::{Outward, READ};
 pub use tables::{Link, Owner, Planes, Session, Snapshot, Tables, Way};
 pub use underlay::{HandUp, Head, Trains, Underlay};
+pub use byway_network::Plane;
