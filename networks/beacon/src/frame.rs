@@ -22,6 +22,8 @@ use crate::claim::{Claim, Seq, TICK};
 
 /// Bytes in front of the payload of DATA.
 pub(crate) const DATA_OVERHEAD: usize = 35;
+/// Where the hop limit of DATA stands.
+pub(crate) const TTL_AT: usize = 2;
 /// Bytes of a BEACON, nearly: what the period is computed from.
 pub(crate) const BEACON_SIZE: u64 = 150;
 /// Most nodes that one LOST names.
@@ -68,6 +70,17 @@ pub(crate) enum Frame {
 }
 
 impl Frame {
+    /// Reads the head of DATA that came over a link of `family`: plane, hop limit and target. `None`: it is something else.
+    pub(crate) fn parse_data(bytes: &[u8], family: Family) -> Option<(Plane, u8, Addr)> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8().ok()? != DATA {
+            return None;
+        }
+        let plane = Plane::from_byte(reader.u8().ok()?).filter(|plane| plane.has(family))?;
+        let (ttl, target) = read_data(&mut reader).ok()?;
+        Some((plane, ttl, target))
+    }
+
     /// Reads a frame that came over a link of `family`.
     pub(crate) fn parse(bytes: &[u8], family: Family) -> Result<Self, FrameError> {
         let mut reader = Reader::new(bytes);
@@ -98,11 +111,7 @@ impl Frame {
                 Self::Beacon { plane, advert, claim: Claim::read(&mut reader)? }
             }
             DATA => {
-                let ttl = reader.u8()?;
-                if ttl == 0 || ttl > HOP_LIMIT {
-                    return Err(Malformed::Invalid("ttl").into());
-                }
-                let target = Addr::from_bytes(reader.array()?);
+                let (ttl, target) = read_data(&mut reader)?;
                 reader.rest();
                 Self::Data { plane, ttl, target }
             }
@@ -170,6 +179,15 @@ impl Frame {
     }
 }
 
+/// What follows the plane in DATA.
+fn read_data(reader: &mut Reader<'_>) -> Result<(u8, Addr), Malformed> {
+    let ttl = reader.u8()?;
+    if ttl == 0 || ttl > HOP_LIMIT {
+        return Err(Malformed::Invalid("ttl"));
+    }
+    Ok((ttl, Addr::from_bytes(reader.array()?)))
+}
+
 /// DATA for `target`, from the start of its way.
 pub(crate) fn data(plane: Plane, target: Addr, payload: &[u8]) -> Bytes {
     let mut writer = Writer::with_capacity(DATA_OVERHEAD + payload.len());
@@ -180,7 +198,7 @@ pub(crate) fn data(plane: Plane, target: Addr, payload: &[u8]) -> Bytes {
 /// The same DATA with another `ttl`, in place where nobody else holds the bytes.
 pub(crate) fn with_ttl(frame: Bytes, ttl: u8) -> Bytes {
     let mut frame = frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    if let Some(byte) = frame.get_mut(2) {
+    if let Some(byte) = frame.get_mut(TTL_AT) {
         *byte = ttl;
     }
     frame.freeze()

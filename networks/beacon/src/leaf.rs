@@ -3,7 +3,8 @@
 //! A leaf keeps no table. It says who it is, hands everything to the hub, and asks the hub for keys; what the hub tells of
 //! a third node is believed for that node's signature alone. So a process more on a daemon costs that daemon one entry.
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::claim::{Claim, Own};
 use crate::frame::{self, DATA_OVERHEAD, Frame};
 use crate::limit::Allowance;
 use crate::neighbour::Greeting;
+use crate::picture::Ways;
 use crate::{PAYLOAD_MAX, PERIOD_MIN, anyone, permits, refused_anyway};
 
 /// Most hops of a leaf; one is usual, a second one may come up before the first goes down.
@@ -39,6 +41,8 @@ pub(crate) struct Leaf {
     asks: Asks,
     period: Duration,
     speak_at: Instant,
+    generation: u64,
+    picture: OnceCell<Arc<Ways>>,
 }
 
 impl Leaf {
@@ -49,6 +53,8 @@ impl Leaf {
             asks: Asks::default(),
             period: PERIOD_MIN,
             speak_at: now + PERIOD_MIN,
+            generation: 0,
+            picture: OnceCell::new(),
         }
     }
 
@@ -63,6 +69,7 @@ impl Leaf {
             checks: Allowance::new(now, 1_024),
         };
         self.hubs.insert(hop, hub);
+        self.hubs_changed();
         self.greet(hop, true, out);
         for ask in self.asks.iter().filter(|ask| ask.plane.has(hop.family)) {
             out.send(hop, Frame::Ask { plane: ask.plane, prefix: ask.prefix }.emit());
@@ -70,13 +77,20 @@ impl Leaf {
     }
 
     pub(crate) fn peer_cost(&mut self, hop: Hop, cost: Cost) {
-        if let Some(hub) = self.hubs.get_mut(&hop) {
+        if let Some(hub) = self.hubs.get_mut(&hop)
+            && hub.link != cost
+        {
             hub.link = cost;
+            if self.hubs.len() > 1 {
+                self.hubs_changed();
+            }
         }
     }
 
     pub(crate) fn peer_down(&mut self, hop: Hop) {
-        self.hubs.remove(&hop);
+        if self.hubs.remove(&hop).is_some() {
+            self.hubs_changed();
+        }
     }
 
     pub(crate) fn handle_above(
@@ -188,6 +202,28 @@ impl Leaf {
             cost: hub.link,
         };
         self.hubs.iter().map(route).take(limit).collect()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A leaf carries for no one, so it has no next hop for anybody's frames.
+    pub(crate) fn picture(&self) -> Arc<Ways> {
+        let hops = || self.hubs.keys().copied().collect();
+        let draw = || Arc::new(Ways { own: self.own.addr(), hops: hops(), next: HashMap::new() });
+        self.picture.get_or_init(draw).clone()
+    }
+
+    pub(crate) fn header(&self, to: To, by: &Constraint) -> Option<(Hop, Bytes)> {
+        let To::Node(target) = to else { return None };
+        let hop = self.choose(to, by).ok().filter(|_| target != self.own.addr())?;
+        Some((hop, frame::data(by.plane, target, &[])))
+    }
+
+    fn hubs_changed(&mut self) {
+        self.generation += 1;
+        self.picture.take();
     }
 
     fn hear_hello(

@@ -53,17 +53,19 @@ mod frame;
 mod leaf;
 mod limit;
 mod neighbour;
+mod picture;
 mod router;
 #[cfg(test)]
 mod vectors;
 mod way;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use byway_identity::Prefix;
 use byway_network::{
-    Class, Constraint, Cost, Family, FrameError, Hop, Network, Outbox, Route, Setup, To, Unroutable,
+    Class, Constraint, Cost, Family, FrameError, Hop, Network, Outbox, Picture, Route, Setup, To, Unroutable,
 };
 
 use crate::leaf::Leaf;
@@ -206,6 +208,27 @@ impl Network for Beacon {
         match &self.role {
             Role::Full(router) => router.routes(limit),
             Role::Leaf(leaf) => leaf.routes(limit),
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        match &self.role {
+            Role::Full(router) => router.generation(),
+            Role::Leaf(leaf) => leaf.generation(),
+        }
+    }
+
+    fn picture(&self) -> Option<Arc<dyn Picture>> {
+        Some(match &self.role {
+            Role::Full(router) => router.picture(),
+            Role::Leaf(leaf) => leaf.picture(),
+        })
+    }
+
+    fn header(&self, to: To, by: &Constraint) -> Option<(Hop, Bytes)> {
+        match &self.role {
+            Role::Full(router) => router.header(to, by),
+            Role::Leaf(leaf) => leaf.header(to, by),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A full node: knows a way to every node, and passes on what it hears.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::claim::{Claim, Own, PERIOD_MAX, Seq};
 use crate::frame::{self, Advert, BEACON_SIZE, DATA_OVERHEAD, Frame, Lost};
 use crate::limit::Allowance;
 use crate::neighbour::{Neighbour, Role, Table};
+use crate::picture::Ways;
 use crate::way::{Change, Copy, Way, round_up};
 use crate::{PAYLOAD_MAX, PERIOD_MIN, anyone, permits, refused_anyway};
 
@@ -66,6 +68,10 @@ pub(crate) struct Router {
     speak_at: Instant,
     hurried: Allowance,
     wake: Option<Instant>,
+    /// Whether a next hop, or a neighbour, is another since the picture was made.
+    moved: bool,
+    generation: u64,
+    picture: OnceCell<Arc<Ways>>,
 }
 
 impl Router {
@@ -82,6 +88,9 @@ impl Router {
             speak_at: now + PERIOD_MIN,
             hurried: Allowance::new(now, HURRIED),
             wake: None,
+            moved: false,
+            generation: 0,
+            picture: OnceCell::new(),
         }
     }
 
@@ -93,6 +102,7 @@ impl Router {
         self.part(now, hop, out);
         if self.hops.len() < HOPS_MAX {
             self.hops.insert(hop, Neighbour::new(now, cost));
+            self.moved = true;
             self.greet(hop, true, out);
         }
         self.rest(now, out);
@@ -238,6 +248,33 @@ impl Router {
         routes.take(limit).collect()
     }
 
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn picture(&self) -> Arc<Ways> {
+        let draw = || {
+            let next = self.nodes.iter().flat_map(|(addr, node)| {
+                let ways = Plane::ALL.into_iter().zip(&node.ways);
+                ways.filter_map(|(plane, way)| Some(((plane, *addr), way.as_ref()?.via()?)))
+            });
+            Arc::new(Ways {
+                own: self.own.addr(),
+                hops: self.hops.keys().copied().collect(),
+                next: next.collect(),
+            })
+        };
+        self.picture.get_or_init(draw).clone()
+    }
+
+    /// See [`byway_network::Network::header`]. A hop that is chosen for the constraint's sake alone may change unnoticed.
+    pub(crate) fn header(&self, to: To, by: &Constraint) -> Option<(Hop, Bytes)> {
+        let To::Node(target) = to else { return None };
+        let hop = self.choose(target, by).ok()?;
+        let via = self.way_of(by.plane, target).and_then(Way::via);
+        (target != self.own.addr() && via == Some(hop)).then(|| (hop, frame::data(by.plane, target, &[])))
+    }
+
     // --- keeping ---------------------------------------------------------------------------------------------
 
     /// What ends every call that may have changed something.
@@ -249,6 +286,11 @@ impl Router {
     }
 
     fn plan(&mut self) {
+        let ways = self.nodes.values_mut().flat_map(|node| node.ways.iter_mut().flatten());
+        if ways.fold(std::mem::take(&mut self.moved), |moved, way| moved | way.take_moved()) {
+            self.generation += 1;
+            self.picture.take();
+        }
         let ways = self.nodes.values().flat_map(|node| node.ways.iter().flatten());
         let of_ways = ways.flat_map(|way| [Some(way.expires()), way.due(), way.retry.map(|(at, _)| at)]);
         let of_hops = self.hops.values().flat_map(|neighbour| {
@@ -259,10 +301,11 @@ impl Router {
     }
 
     fn expire(&mut self, now: Instant) {
+        let moved = &mut self.moved;
         self.nodes.retain(|_, node| {
             for way in &mut node.ways {
-                if way.as_ref().is_some_and(|way| way.expires() <= now) {
-                    *way = None;
+                if let Some(gone) = way.take_if(|way| way.expires() <= now) {
+                    *moved |= gone.via().is_some();
                 }
             }
             node.ways.iter().any(Option::is_some)

@@ -45,6 +45,8 @@ pub(crate) struct Way {
     claim: Arc<Claim>,
     bound: Cost,
     via: Option<Hop>,
+    /// Whether the hop in use has changed since somebody asked.
+    moved: bool,
     copies: Vec<Copy>,
     expires: Instant,
     adopted: Instant,
@@ -76,6 +78,7 @@ impl Way {
             adopted: now,
             bound: Cost::MAX,
             via: None,
+            moved: false,
             copies: Vec::new(),
             settled: false,
             pending: None,
@@ -95,6 +98,16 @@ impl Way {
     /// The hop in use.
     pub(crate) fn via(&self) -> Option<Hop> {
         self.via
+    }
+
+    /// Whether the hop in use has changed since this was asked last.
+    pub(crate) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    fn set_via(&mut self, via: Option<Hop>) {
+        self.moved |= self.via != via;
+        self.via = via;
     }
 
     /// The copy in use.
@@ -167,13 +180,13 @@ impl Way {
         if self.via.is_none() || self.current().is_some() {
             return Change::None;
         }
-        self.via = None;
+        self.set_via(None);
         if self.pending.is_some() {
             return self.take_pending(now);
         }
-        match self.best() {
+        match self.best().map(|best| best.hop) {
             Some(best) => {
-                self.via = Some(best.hop);
+                self.set_via(Some(best));
                 Change::None
             }
             None => Change::Lost,
@@ -220,7 +233,7 @@ impl Way {
             .current()
             .is_some_and(|current| best.is_some_and(|(_, best)| !is_much_better(best, current.total)));
         if !kept {
-            self.via = best.map(|(hop, _)| hop);
+            self.set_via(best.map(|(hop, _)| hop));
         }
         self.settled = kept;
         self.bound = self.current().map_or(Cost::MAX, |current| round_up(current.total));
@@ -230,13 +243,13 @@ impl Way {
     fn reselect(&mut self, now: Instant) -> Change {
         let Some(best) = self.best().copied() else { return Change::None };
         let Some(current) = self.current() else {
-            self.via = Some(best.hop);
+            self.set_via(Some(best.hop));
             self.retry = None;
             return Change::Gained;
         };
         let settling = !self.settled && now < self.adopted + SETTLING;
         if best.total < current.total && (settling || is_much_better(best.total, current.total)) {
-            self.via = Some(best.hop);
+            self.set_via(Some(best.hop));
         }
         Change::None
     }

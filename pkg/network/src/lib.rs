@@ -123,7 +123,9 @@ mod class;
 mod constraint;
 mod cost;
 mod outbox;
+mod picture;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -133,6 +135,7 @@ pub use class::{Class, ClassSet, Family, Plane};
 pub use constraint::Constraint;
 pub use cost::Cost;
 pub use outbox::{Action, Outbox};
+pub use picture::{Picture, Step};
 
 /// A neighbour, over one family of links.
 ///
@@ -292,6 +295,22 @@ pub trait Network: Send {
 
     /// The ways known now, at most `limit`, for people to look at.
     fn routes(&self, limit: usize) -> Vec<Route>;
+
+    /// Grows whenever [`Network::picture`] or [`Network::header`] would give something else than before.
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    /// What is done with frames of data now, for other threads to read. `None`: they hand every frame to the router.
+    fn picture(&self) -> Option<Arc<dyn Picture>> {
+        None
+    }
+
+    /// The neighbour for payloads to `to`, and the bytes in front of each of them that make it the frame which
+    /// [`Network::handle_above`] would send; good until [`Network::generation`] grows. `None`: ask for every payload.
+    fn header(&self, _to: To, _by: &Constraint) -> Option<(Hop, Bytes)> {
+        None
+    }
 }
 
 /// What every routing protocol is made from.

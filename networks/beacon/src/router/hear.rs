@@ -198,7 +198,9 @@ impl Router {
             }
             victim = brought.values().max().map(|(_, addr)| *addr);
         }
-        victim.is_some_and(|addr| self.nodes.remove(&addr).is_some())
+        let gone = victim.and_then(|addr| self.nodes.remove(&addr));
+        self.moved |= gone.is_some();
+        gone.is_some()
     }
 
     pub(super) fn offer(

@@ -18,6 +18,7 @@ impl Router {
     /// `hop` is gone; nothing goes there any more.
     pub(super) fn part(&mut self, now: Instant, hop: Hop, out: &mut Outbox) {
         let Some(gone) = self.hops.remove(&hop) else { return };
+        self.moved = true;
         self.asks.forget(hop);
         let lost = self.change_ways(now, hop, out, |way| way.withdraw(now, hop, Seq::NOTHING_KNOWN));
         for (plane, addr) in lost {
