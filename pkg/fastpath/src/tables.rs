@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -11,7 +12,14 @@ use byway_network::{Hop, Picture, Plane};
 use byway_session::{Inbound, Outbound};
 
 /// The snapshot of now: one writer replaces it, any number of threads read it without a lock.
-pub struct Tables(ArcSwap<Snapshot>);
+///
+/// Whoever publishes also learns here that threads have begun to carry something, so that it need not look all the time.
+pub struct Tables {
+    snapshot: ArcSwap<Snapshot>,
+    /// Somebody has asked for the snapshot since [`Tables::take_busy`].
+    busy: AtomicBool,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
 
 /// All that the engines know. It never changes; a newer one takes its place.
 ///
@@ -102,17 +110,44 @@ pub struct Way {
 impl Tables {
     /// Begins with `snapshot`.
     pub fn new(snapshot: Snapshot) -> Self {
-        Self(ArcSwap::from_pointee(snapshot))
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            busy: AtomicBool::new(false),
+            wake: OnceLock::new(),
+        }
     }
 
-    /// The snapshot of now. Ask once for each batch.
+    /// The snapshot of now. Ask once for each batch, and let go of it before waiting for the next one.
     pub fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        // Nearly always it is set already, and then nothing is written that other threads read.
+        if !self.busy.load(Ordering::Relaxed)
+            && !self.busy.swap(true, Ordering::Relaxed)
+            && let Some(wake) = self.wake.get()
+        {
+            wake();
+        }
+        self.snapshot.load_full()
     }
 
     /// Replaces it.
     pub fn publish(&self, snapshot: Snapshot) {
-        self.0.store(Arc::new(snapshot));
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Calls `wake`, on the thread that asks, when the snapshot is asked for the first time, and the first time after each
+    /// [`Tables::take_busy`]. Only the first such call of this counts.
+    pub fn on_busy(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _first_counts = self.wake.set(Box::new(wake));
+    }
+
+    /// Whether the snapshot has been asked for since [`Tables::take_busy`].
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// The same, and begins anew.
+    pub fn take_busy(&self) -> bool {
+        self.busy.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -141,5 +176,30 @@ impl Planes {
     /// The plane of packets that ask for the level with this number, or for none.
     pub fn of(&self, level: Option<u8>) -> Option<Plane> {
         level.map_or(self.default, |level| self.levels.get(usize::from(level)).copied().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[test]
+    fn whoever_publishes_is_woken_once_until_it_has_looked() {
+        let tables = Tables::new(Snapshot::new(Addr::NOBODY));
+        let woken = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&woken);
+        tables.on_busy(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(!tables.is_busy());
+        for round in 1..4 {
+            for _ in 0..10 {
+                tables.load();
+            }
+            assert_eq!(woken.load(Ordering::Relaxed), round);
+            assert!(tables.is_busy() && tables.take_busy() && !tables.is_busy());
+        }
     }
 }
