@@ -1,0 +1,455 @@
+//! What nodes sign about their place: offers, certificates and pulses.
+//!
+//! ```text
+//! OFFER   child key · parent key · label v · class u8 · cost u16 · not_after u32 · sig by parent
+//! CERT    OFFER · tree u8 · boot v · counter v · sig by child
+//! PULSE   tree u8 · root key · boot v · counter v · sig by root
+//! ```
+//!
+//! An offer is good for every tree whose plane has the class. A root's certificate names itself as parent, with label and
+//! cost 0. Every signature covers the network id and all that stands before it, the inner signature of CERT included.
+
+use std::sync::Arc;
+
+use byway_identity::{Addr, PublicKey, Signature, SigningKey, shake256};
+use byway_network::{Class, NetworkId};
+use byway_wire::{Malformed, Reader, VARINT_MAX, Writer};
+
+use crate::coords::{Step, label};
+use crate::names::{TreeId, addr_of};
+
+pub(crate) const OFFER_PURPOSE: &str = "inet256/grove/offer";
+pub(crate) const CERT_PURPOSE: &str = "inet256/grove/cert";
+pub(crate) const PULSE_PURPOSE: &str = "inet256/grove/pulse";
+
+/// The algorithm byte of Ed25519.
+const ED25519: u8 = 1;
+
+/// The hash of what was signed, by which a signature is checked only once.
+pub(crate) type Hash = [u8; 32];
+
+/// Which of two statements of one node is newer: first by start, then by counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Seq {
+    /// Grows at each start of the node.
+    pub(crate) boot: u64,
+    /// Grows with each statement.
+    pub(crate) counter: u64,
+}
+
+impl Seq {
+    pub(crate) fn new(boot: u64) -> Self {
+        Self { boot: boot.min(VARINT_MAX - 1), counter: 0 }
+    }
+
+    /// The next number of the same start; at the end of numbers it stays.
+    #[must_use]
+    pub(crate) fn next(self) -> Self {
+        Self { counter: (self.counter + 1).min(VARINT_MAX), ..self }
+    }
+
+    /// A number that beats `other`, which somebody said in this node's name in an earlier start.
+    #[must_use]
+    pub(crate) fn beyond(self, other: Self) -> Self {
+        if other < self { self } else { Self { counter: other.counter, boot: other.boot }.next() }
+    }
+
+    pub(crate) fn write(self, writer: &mut Writer) {
+        writer.varint(self.boot).varint(self.counter);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { boot: reader.varint()?, counter: reader.varint()? })
+    }
+}
+
+/// A node lets another one be its child.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Offer {
+    pub(crate) child: Addr,
+    pub(crate) parent: Addr,
+    child_key: [u8; 32],
+    parent_key: [u8; 32],
+    pub(crate) label: u16,
+    pub(crate) class: Class,
+    /// What the link costs, as it stands on the wire.
+    pub(crate) cost: u16,
+    /// Until when it is good, in minutes since 1970.
+    pub(crate) not_after: u32,
+    signature: Signature,
+}
+
+/// A node has taken an offer: its place in one tree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Cert {
+    pub(crate) offer: Arc<Offer>,
+    pub(crate) tree: TreeId,
+    pub(crate) seq: Seq,
+    signature: Signature,
+    /// The first bytes of the hash, by which neighbours compare what they hold.
+    pub(crate) id: u64,
+}
+
+/// A root lives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pulse {
+    pub(crate) tree: TreeId,
+    pub(crate) root: Addr,
+    root_key: [u8; 32],
+    pub(crate) seq: Seq,
+    signature: Signature,
+}
+
+pub(crate) fn write_key(writer: &mut Writer, raw: &[u8; 32]) {
+    writer.u8(ED25519).bytes(raw);
+}
+
+pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<[u8; 32], Malformed> {
+    if reader.u8()? == ED25519 { reader.array() } else { Err(Malformed::Invalid("algorithm")) }
+}
+
+pub(crate) fn sign(key: &SigningKey, purpose: &str, network: &NetworkId, said: &[u8]) -> Signature {
+    key.sign(purpose, &[network.as_bytes(), said].concat())
+}
+
+pub(crate) fn is_signed(
+    raw: &[u8; 32],
+    purpose: &str,
+    network: &NetworkId,
+    said: &[u8],
+    signature: &Signature,
+) -> bool {
+    let content = [network.as_bytes(), said].concat();
+    PublicKey::from_raw(raw).is_ok_and(|key| key.verify(purpose, &content, signature))
+}
+
+fn hash(purpose: &str, network: &NetworkId, whole: &[u8]) -> Hash {
+    shake256(&[network.as_bytes(), purpose.as_bytes(), whole])
+}
+
+impl Offer {
+    pub(crate) fn make(
+        key: &SigningKey,
+        network: &NetworkId,
+        child_key: [u8; 32],
+        step: Step,
+        class: Class,
+        not_after: u32,
+    ) -> Self {
+        let parent_key = *key.public().as_raw();
+        let mut offer = Self {
+            child: addr_of(&child_key),
+            parent: addr_of(&parent_key),
+            child_key,
+            parent_key,
+            label: step.label,
+            class,
+            cost: step.cost,
+            not_after,
+            signature: Signature::from_bytes([0; 64]),
+        };
+        let mut said = Writer::new();
+        offer.write_said(&mut said);
+        offer.signature = sign(key, OFFER_PURPOSE, network, said.as_slice());
+        offer
+    }
+
+    /// The link from the parent to the child.
+    pub(crate) fn step(&self) -> Step {
+        Step { label: self.label, cost: self.cost }
+    }
+
+    pub(crate) fn child_key(&self) -> &[u8; 32] {
+        &self.child_key
+    }
+
+    pub(crate) fn parent_key(&self) -> &[u8; 32] {
+        &self.parent_key
+    }
+
+    /// Whether it is a root's offer to itself.
+    pub(crate) fn is_root(&self) -> bool {
+        self.child == self.parent
+    }
+
+    fn write_said(&self, writer: &mut Writer) {
+        write_key(writer, &self.child_key);
+        write_key(writer, &self.parent_key);
+        writer.varint(self.label.into()).u8(self.class.byte()).u16_be(self.cost).u32_be(self.not_after);
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        self.write_said(writer);
+        writer.bytes(self.signature.as_bytes());
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (child_key, parent_key) = (read_key(reader)?, read_key(reader)?);
+        let label = label(reader)?;
+        let class = Class::from_byte(reader.u8()?).ok_or(Malformed::Invalid("class"))?;
+        let cost = reader.u16_be()?;
+        if (child_key == parent_key) != (label == 0 && cost == 0) || (label == 0) != (cost == 0) {
+            return Err(Malformed::Invalid("label and cost 0, which a root has and nobody else"));
+        }
+        let not_after = reader.u32_be()?;
+        let signature = Signature::from_bytes(reader.array()?);
+        let (child, parent) = (addr_of(&child_key), addr_of(&parent_key));
+        Ok(Self { child, parent, child_key, parent_key, label, class, cost, not_after, signature })
+    }
+
+    pub(crate) fn hash(&self, network: &NetworkId) -> Hash {
+        let mut whole = Writer::new();
+        self.write(&mut whole);
+        hash(OFFER_PURPOSE, network, whole.as_slice())
+    }
+
+    pub(crate) fn is_genuine(&self, network: &NetworkId) -> bool {
+        let mut said = Writer::new();
+        self.write_said(&mut said);
+        is_signed(&self.parent_key, OFFER_PURPOSE, network, said.as_slice(), &self.signature)
+    }
+}
+
+impl Cert {
+    /// The certificate of the child `key` of `offer`.
+    pub(crate) fn make(
+        key: &SigningKey,
+        network: &NetworkId,
+        offer: Arc<Offer>,
+        tree: TreeId,
+        seq: Seq,
+    ) -> Self {
+        let mut cert = Self { offer, tree, seq, signature: Signature::from_bytes([0; 64]), id: 0 };
+        let mut said = Writer::new();
+        cert.write_said(&mut said);
+        cert.signature = sign(key, CERT_PURPOSE, network, said.as_slice());
+        cert.id = id_of(&cert.hash(network));
+        cert
+    }
+
+    pub(crate) fn child(&self) -> Addr {
+        self.offer.child
+    }
+
+    pub(crate) fn parent(&self) -> Addr {
+        self.offer.parent
+    }
+
+    fn write_said(&self, writer: &mut Writer) {
+        self.offer.write(writer);
+        writer.u8(self.tree.byte());
+        self.seq.write(writer);
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        self.write_said(writer);
+        writer.bytes(self.signature.as_bytes());
+    }
+
+    /// Reads a certificate, which may be forged; its offer is not yet shared.
+    pub(crate) fn read(reader: &mut Reader<'_>, network: &NetworkId) -> Result<Self, Malformed> {
+        let offer = Arc::new(Offer::read(reader)?);
+        let tree = TreeId::from_byte(reader.u8()?).ok_or(Malformed::Invalid("tree"))?;
+        if !tree.has(offer.class.family()) && !offer.is_root() {
+            return Err(Malformed::Invalid("class outside the plane of the tree"));
+        }
+        let seq = Seq::read(reader)?;
+        let signature = Signature::from_bytes(reader.array()?);
+        let mut cert = Self { offer, tree, seq, signature, id: 0 };
+        cert.id = id_of(&cert.hash(network));
+        Ok(cert)
+    }
+
+    pub(crate) fn hash(&self, network: &NetworkId) -> Hash {
+        let mut whole = Writer::new();
+        self.write(&mut whole);
+        hash(CERT_PURPOSE, network, whole.as_slice())
+    }
+
+    /// Whether the child said so; the offer is checked by itself.
+    pub(crate) fn is_genuine(&self, network: &NetworkId) -> bool {
+        let mut said = Writer::new();
+        self.write_said(&mut said);
+        is_signed(&self.offer.child_key, CERT_PURPOSE, network, said.as_slice(), &self.signature)
+    }
+}
+
+fn id_of(hash: &Hash) -> u64 {
+    let mut id = [0; 8];
+    id.copy_from_slice(&hash[..8]);
+    u64::from_be_bytes(id)
+}
+
+impl Pulse {
+    pub(crate) fn make(key: &SigningKey, network: &NetworkId, tree: TreeId, seq: Seq) -> Self {
+        let root_key = *key.public().as_raw();
+        let signature = Signature::from_bytes([0; 64]);
+        let mut pulse = Self { tree, root: addr_of(&root_key), root_key, seq, signature };
+        let mut said = Writer::new();
+        pulse.write_said(&mut said);
+        pulse.signature = sign(key, PULSE_PURPOSE, network, said.as_slice());
+        pulse
+    }
+
+    fn write_said(&self, writer: &mut Writer) {
+        writer.u8(self.tree.byte());
+        write_key(writer, &self.root_key);
+        self.seq.write(writer);
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        self.write_said(writer);
+        writer.bytes(self.signature.as_bytes());
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let tree = TreeId::from_byte(reader.u8()?).ok_or(Malformed::Invalid("tree"))?;
+        let root_key = read_key(reader)?;
+        let seq = Seq::read(reader)?;
+        let signature = Signature::from_bytes(reader.array()?);
+        Ok(Self { tree, root: addr_of(&root_key), root_key, seq, signature })
+    }
+
+    pub(crate) fn hash(&self, network: &NetworkId) -> Hash {
+        let mut whole = Writer::new();
+        self.write(&mut whole);
+        hash(PULSE_PURPOSE, network, whole.as_slice())
+    }
+
+    pub(crate) fn is_genuine(&self, network: &NetworkId) -> bool {
+        let mut said = Writer::new();
+        self.write_said(&mut said);
+        is_signed(&self.root_key, PULSE_PURPOSE, network, said.as_slice(), &self.signature)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use byway_network::{Cost, Plane};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn network() -> NetworkId {
+        NetworkId::new("test", None)
+    }
+
+    pub(crate) fn key(number: u8) -> SigningKey {
+        SigningKey::from_seed(&[number; 32])
+    }
+
+    pub(crate) fn cert(child: u8, parent: u8, counter: u64) -> Cert {
+        let step = if child == parent {
+            Step { label: 0, cost: 0 }
+        } else {
+            Step { label: 77, cost: Cost::from_units(60).encode() }
+        };
+        let child_key = *key(child).public().as_raw();
+        let offer = Offer::make(&key(parent), &network(), child_key, step, Class::UDP, 5_000);
+        let tree = TreeId::new(Plane::Any, 1);
+        Cert::make(&key(child), &network(), Arc::new(offer), tree, Seq { boot: 9, counter })
+    }
+
+    fn bytes_of(cert: &Cert) -> Vec<u8> {
+        let mut writer = Writer::new();
+        cert.write(&mut writer);
+        writer.finish().to_vec()
+    }
+
+    fn believed(bytes: &[u8], network: &NetworkId) -> bool {
+        let cert = Cert::read(&mut Reader::new(bytes), network);
+        cert.is_ok_and(|cert| cert.is_genuine(network) && cert.offer.is_genuine(network))
+    }
+
+    #[test]
+    fn a_certificate_is_read_as_it_was_written() {
+        for cert in [cert(1, 2, 3), cert(4, 4, 1)] {
+            let bytes = bytes_of(&cert);
+            assert!(bytes.len() < 250, "{} bytes", bytes.len());
+            assert_eq!(Cert::read(&mut Reader::new(&bytes), &network()), Ok(cert));
+            assert!(believed(&bytes, &network()));
+            for length in 0..bytes.len() {
+                assert!(Cert::read(&mut Reader::new(&bytes[..length]), &network()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_breaks_a_certificate() {
+        let bytes = bytes_of(&cert(1, 2, 3));
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(!believed(&changed, &network()), "byte {at}");
+        }
+        assert!(!believed(&bytes, &NetworkId::new("other", None)), "another network");
+    }
+
+    #[test]
+    fn a_signature_is_good_for_one_purpose() {
+        let (network, key) = (network(), key(1));
+        let raw = *key.public().as_raw();
+        let purposes = [OFFER_PURPOSE, CERT_PURPOSE, PULSE_PURPOSE, crate::location::LOCATION_PURPOSE];
+        for made_for in purposes {
+            let signature = sign(&key, made_for, &network, b"said");
+            for purpose in purposes {
+                let believed = is_signed(&raw, purpose, &network, b"said", &signature);
+                assert_eq!(believed, purpose == made_for, "{made_for} as {purpose}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_breaks_a_pulse() {
+        let pulse =
+            Pulse::make(&key(3), &network(), TreeId::new(Plane::Any, 2), Seq { boot: 1, counter: 70 });
+        let mut writer = Writer::new();
+        pulse.write(&mut writer);
+        let bytes = writer.finish().to_vec();
+        let believed = |bytes: &[u8]| {
+            Pulse::read(&mut Reader::new(bytes)).is_ok_and(|pulse| pulse.is_genuine(&network()))
+        };
+        assert!(believed(&bytes));
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(!believed(&changed), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn only_a_root_has_no_label() {
+        let child_key = *key(1).public().as_raw();
+        for (parent, label, cost) in [(2, 0, 0), (2, 0, 5), (2, 5, 0), (1, 3, 4)] {
+            let offer =
+                Offer::make(&key(parent), &network(), child_key, Step { label, cost }, Class::UDP, 1);
+            let mut writer = Writer::new();
+            offer.write(&mut writer);
+            assert!(Offer::read(&mut Reader::new(writer.as_slice())).is_err(), "{parent} {label} {cost}");
+        }
+    }
+
+    #[test]
+    fn numbers_go_on_beyond_what_was_said_before() {
+        let own = Seq::new(7);
+        assert_eq!(own.beyond(Seq { boot: 6, counter: 900 }), own);
+        let ahead = Seq { boot: 8, counter: 4 };
+        assert!(own.beyond(ahead) > ahead);
+        assert_eq!(own.beyond(own), own.next());
+        let last = Seq { boot: VARINT_MAX, counter: VARINT_MAX };
+        assert_eq!(last.next(), last, "the end of numbers is no panic");
+    }
+
+    proptest! {
+        #[test]
+        fn a_certificate_has_one_encoding(at: prop::sample::Index, byte: u8) {
+            let mut bytes = bytes_of(&cert(1, 2, 3));
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let mut reader = Reader::new(&bytes);
+            if let Ok(cert) = Cert::read(&mut reader, &network()) {
+                prop_assert_eq!(&bytes_of(&cert)[..], &bytes[..bytes.len() - reader.remaining()]);
+            }
+        }
+    }
+}

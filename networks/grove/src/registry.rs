@@ -1,0 +1,167 @@
+//! What has been checked need not be checked again.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use byway_network::NetworkId;
+
+use crate::cert::{Cert, Hash, Offer, Pulse};
+
+/// Most pulses that are remembered.
+const PULSES_MAX: usize = 4_096;
+/// Least number of entries before the dead ones are swept out.
+const SWEEP_MIN: usize = 1_024;
+
+/// Offers, certificates and pulses whose signatures have been checked, each once.
+///
+/// A node has one of its own. Nodes of one process may share one (see [`Config`](crate::Config)): then a certificate is
+/// checked once and stored once for all of them. It is keyed by a hash of all that was signed, of the signature and of
+/// the network, so an entry says nothing but what the check itself would say.
+#[derive(Clone, Default)]
+pub struct Registry(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    offers: HashMap<Hash, Weak<Offer>>,
+    certs: HashMap<Hash, Weak<Cert>>,
+    pulses: HashSet<Hash>,
+    sweep_at: usize,
+    checks: u64,
+}
+
+impl Registry {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many signatures have been checked so far.
+    pub fn checks(&self) -> u64 {
+        self.lock().checks
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // Every entry is whole at any time, so a panic elsewhere has not spoilt it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The certificate, if it has been checked before.
+    pub(crate) fn known(&self, cert: &Cert, network: &NetworkId) -> Option<Arc<Cert>> {
+        self.lock().certs.get(&cert.hash(network))?.upgrade()
+    }
+
+    /// The offer, shared, if it is genuine.
+    pub(crate) fn offer(&self, offer: Offer, network: &NetworkId) -> Option<Arc<Offer>> {
+        let hash = offer.hash(network);
+        if let Some(known) = self.lock().offers.get(&hash).and_then(Weak::upgrade) {
+            return Some(known);
+        }
+        let genuine = offer.is_genuine(network);
+        let mut inner = self.lock();
+        inner.checks += 1;
+        genuine.then(|| {
+            let offer = Arc::new(offer);
+            inner.offers.insert(hash, Arc::downgrade(&offer));
+            inner.sweep();
+            offer
+        })
+    }
+
+    /// The certificate, shared, if it and its offer are genuine.
+    pub(crate) fn cert(&self, cert: Cert, network: &NetworkId) -> Option<Arc<Cert>> {
+        if let Some(known) = self.known(&cert, network) {
+            return Some(known);
+        }
+        let offer = self.offer(Arc::unwrap_or_clone(cert.offer), network)?;
+        let cert = Cert { offer, ..cert };
+        let genuine = cert.is_genuine(network);
+        self.lock().checks += 1;
+        genuine.then(|| self.own_cert(cert, network))
+    }
+
+    /// Shares a certificate that the local node has just made.
+    pub(crate) fn own_cert(&self, cert: Cert, network: &NetworkId) -> Arc<Cert> {
+        let cert = Arc::new(cert);
+        let mut inner = self.lock();
+        inner.certs.insert(cert.hash(network), Arc::downgrade(&cert));
+        inner.offers.insert(cert.offer.hash(network), Arc::downgrade(&cert.offer));
+        inner.sweep();
+        cert
+    }
+
+    /// Whether the pulse is genuine.
+    pub(crate) fn pulse(&self, pulse: &Pulse, network: &NetworkId) -> bool {
+        let hash = pulse.hash(network);
+        if self.lock().pulses.contains(&hash) {
+            return true;
+        }
+        let genuine = pulse.is_genuine(network);
+        let mut inner = self.lock();
+        inner.checks += 1;
+        if genuine {
+            if inner.pulses.len() >= PULSES_MAX {
+                inner.pulses.clear();
+            }
+            inner.pulses.insert(hash);
+        }
+        genuine
+    }
+}
+
+impl Inner {
+    /// Forgets what nobody holds any more, now and then.
+    fn sweep(&mut self) {
+        if self.offers.len() + self.certs.len() < self.sweep_at.max(SWEEP_MIN) {
+            return;
+        }
+        self.offers.retain(|_, offer| offer.strong_count() > 0);
+        self.certs.retain(|_, cert| cert.strong_count() > 0);
+        self.sweep_at = 2 * (self.offers.len() + self.certs.len());
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inner = self.lock();
+        f.debug_struct("Registry")
+            .field("offers", &inner.offers.len())
+            .field("certs", &inner.certs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cert::tests::{cert, network};
+
+    #[test]
+    fn a_certificate_is_checked_once_and_stored_once() {
+        let registry = Registry::new();
+        let first = registry.cert(cert(1, 2, 1), &network()).expect("it is genuine");
+        let checks = registry.checks();
+        assert_eq!(checks, 2, "its own signature and that of the offer");
+        let again = registry.cert(cert(1, 2, 1), &network()).expect("it is genuine");
+        assert!(Arc::ptr_eq(&first, &again));
+        assert_eq!(registry.checks(), checks);
+        registry.cert(cert(1, 2, 2), &network()).expect("it is genuine");
+        assert_eq!(registry.checks(), checks + 1, "the offer is known");
+    }
+
+    #[test]
+    fn a_certificate_of_another_network_is_checked_anew() {
+        let registry = Registry::new();
+        assert!(registry.cert(cert(1, 2, 1), &network()).is_some());
+        assert!(registry.cert(cert(1, 2, 1), &NetworkId::new("other", None)).is_none());
+    }
+
+    #[test]
+    fn what_nobody_holds_is_forgotten() {
+        let registry = Registry::new();
+        for counter in 0..3 * SWEEP_MIN as u64 {
+            registry.own_cert(cert(1, 1, counter), &network());
+        }
+        let inner = registry.lock();
+        assert!(inner.certs.len() + inner.offers.len() <= SWEEP_MIN + 2, "{}", inner.certs.len());
+    }
+}
