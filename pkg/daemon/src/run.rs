@@ -195,7 +195,7 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
         boot: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         unix: now.as_secs(),
         ratchet: RATCHET,
-        prefer_aes: has_aes(),
+        ciphers: byway_node::Ciphers { aes: has_aes(), aegis: false },
     };
     let handle = byway_node::start(core, transports);
     let mut troubles = Vec::new();

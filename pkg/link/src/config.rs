@@ -32,8 +32,8 @@ pub struct Config {
     pub unix: u64,
     /// Time between key ratchets.
     pub ratchet: Duration,
-    /// Whether this machine has AES in hardware.
-    pub prefer_aes: bool,
+    /// Which ciphers this machine is good at, and which extra is wanted.
+    pub ciphers: byway_session::Ciphers,
 }
 
 /// A peer to keep a link to.

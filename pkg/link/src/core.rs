@@ -91,7 +91,7 @@ pub struct Core {
     boot: u64,
     clock: (Instant, u64),
     ratchet: Duration,
-    prefer_aes: bool,
+    ciphers: byway_session::Ciphers,
     entropy: SharedEntropy,
     transports: BTreeMap<TransportId, Known>,
     lanes: Vec<Lane>,
@@ -166,7 +166,7 @@ impl Core {
             boot: config.boot,
             clock: (now, config.unix),
             ratchet: config.ratchet,
-            prefer_aes: config.prefer_aes,
+            ciphers: config.ciphers,
             entropy: SharedEntropy::new(entropy),
             transports: BTreeMap::new(),
             lanes: Vec::new(),
@@ -412,7 +412,7 @@ impl Core {
             boot: self.boot,
             unix: unix + now.saturating_duration_since(told).as_secs(),
             ratchet: self.ratchet,
-            prefer_aes: self.prefer_aes,
+            ciphers: self.ciphers,
         };
         let endpoint = byway_session::Endpoint::new(now, config, Box::new(self.entropy.clone()));
         self.lanes.push(Lane {

@@ -33,7 +33,7 @@
 //!         boot: 1,
 //!         unix: 1_700_000_000,
 //!         ratchet: Duration::from_secs(120),
-//!         prefer_aes: true,
+//!         ciphers: byway_link::Ciphers::AES,
 //!     };
 //!     let mut core = Core::new(start, config, Box::new(SeededEntropy::new(seed)));
 //!     let profile = Profile { class: Class::UDP, typical_rtt: Duration::from_millis(30), rate: None, lossy: true };
@@ -86,6 +86,7 @@ mod place;
 mod transport;
 
 pub use crate::core::{Action, Core};
+pub use byway_session::Ciphers;
 pub use config::{
     Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerState, PeerStatus,
 };

@@ -57,7 +57,7 @@ impl Core {
                 boot: config.boot,
                 unix: config.unix,
                 ratchet: config.ratchet,
-                prefer_aes: config.prefer_aes,
+                ciphers: config.ciphers,
             },
             entropy(),
         );
@@ -366,7 +366,7 @@ impl Core {
                 boot,
                 unix,
                 ratchet: self.config.ratchet,
-                prefer_aes: self.config.prefer_aes,
+                ciphers: self.config.ciphers,
             },
             (self.entropy)(),
         );

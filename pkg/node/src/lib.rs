@@ -25,6 +25,7 @@ mod way;
 
 pub use crate::core::{Core, NODES_MAX};
 pub use crate::local::NodeCounters;
+pub use byway_session::Ciphers;
 pub use driver::start;
 pub use handle::{Handle, NodeHandle};
 pub use level::Levels;

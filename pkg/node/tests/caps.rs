@@ -19,7 +19,7 @@ fn core(now: Instant) -> Core {
         boot: 1,
         unix: 1_800_000_000,
         ratchet: Duration::from_secs(120),
-        prefer_aes: true,
+        ciphers: byway_node::Ciphers::AES,
     };
     let mut seed = 0;
     let entropy = move || -> Box<dyn byway_identity::Entropy> {

@@ -44,7 +44,7 @@ fn core(now: Instant, number: usize, boot: u64) -> Core {
         boot,
         unix: 1_800_000_000,
         ratchet: Duration::from_secs(120),
-        prefer_aes: true,
+        ciphers: byway_node::Ciphers::AES,
     };
     let mut seed = (number as u64 + 1) * 1_000 + boot * 100_000;
     let entropy = move || -> Box<dyn byway_identity::Entropy> {

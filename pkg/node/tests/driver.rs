@@ -42,7 +42,7 @@ fn chain(count: usize) -> Vec<Handle> {
                 boot: unix.as_millis() as u64,
                 unix: unix.as_secs(),
                 ratchet: Duration::from_secs(120),
-                prefer_aes: true,
+                ciphers: byway_node::Ciphers::AES,
             };
             start(config, vec![Box::new(transport) as Box<dyn Transport>])
         })

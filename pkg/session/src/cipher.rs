@@ -1,8 +1,11 @@
-//! The AEAD of frames, by aws-lc.
+//! The AEAD of frames: aws-lc's, and AEGIS of libaegis.
 
+use aegis::aegis128l::Aegis128L;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use byway_identity::labelled_hash;
 use zeroize::Zeroizing;
+
+use crate::Ciphers;
 
 /// Bytes that an AEAD adds.
 pub(crate) const TAG: usize = 16;
@@ -13,37 +16,55 @@ pub(crate) const TAG: usize = 16;
 pub(crate) enum Cipher {
     ChaCha20Poly1305 = 1,
     Aes256Gcm = 2,
+    Aegis128L = 3,
 }
 
 impl Cipher {
-    /// Set of the ciphers that this side can use, as bits `1 << number`; ChaCha20 is always among them.
-    pub(crate) const OFFER: u8 = 1 << Self::ChaCha20Poly1305 as u8 | 1 << Self::Aes256Gcm as u8;
-
     /// Bit of an offer: this side has AES in hardware.
     pub(crate) const PREFERS_AES: u8 = 1;
 
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        match number {
-            1 => Some(Self::ChaCha20Poly1305),
-            2 => Some(Self::Aes256Gcm),
-            _ => None,
+    /// What a side with `own` offers: a set of ciphers, as bits `1 << number`, and [`Cipher::PREFERS_AES`]. ChaCha20 and
+    /// AES-GCM are always among them; AEGIS is not even run where it was not asked for, since it takes AES in hardware.
+    pub(crate) fn offer(own: Ciphers) -> u8 {
+        let mut offer = Self::ChaCha20Poly1305.bit() | Self::Aes256Gcm.bit();
+        if own.aes {
+            offer |= Self::PREFERS_AES;
         }
+        if own.aegis {
+            offer |= Self::Aegis128L.bit();
+        }
+        offer
     }
 
-    /// AES only where both have it in hardware: in software it is slow, and not safe from timing everywhere.
-    pub(crate) fn choose(offer: u8, prefer_aes: bool) -> Option<Self> {
-        let has = |cipher: Self| offer & 1 << cipher as u8 != 0;
-        if prefer_aes && offer & Self::PREFERS_AES != 0 && has(Self::Aes256Gcm) {
+    /// What the responder, with `own`, makes of an offer: AEGIS where both want it, else AES where both have it in
+    /// hardware; in software it is slow, and not safe from timing everywhere.
+    pub(crate) fn choose(offer: u8, own: Ciphers) -> Option<Self> {
+        let has = |cipher: Self| offer & cipher.bit() != 0;
+        if own.aegis && has(Self::Aegis128L) {
+            Some(Self::Aegis128L)
+        } else if own.aes && offer & Self::PREFERS_AES != 0 && has(Self::Aes256Gcm) {
             Some(Self::Aes256Gcm)
         } else {
             has(Self::ChaCha20Poly1305).then_some(Self::ChaCha20Poly1305)
         }
     }
 
+    /// The cipher `number` that a responder chose, if it is one of those that were offered.
+    pub(crate) fn chosen(number: u8, offer: u8) -> Option<Self> {
+        [Self::ChaCha20Poly1305, Self::Aes256Gcm, Self::Aegis128L]
+            .into_iter()
+            .find(|cipher| *cipher as u8 == number && offer & cipher.bit() != 0)
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ChaCha20Poly1305 => "ChaCha20-Poly1305",
             Self::Aes256Gcm => "AES-256-GCM",
+            Self::Aegis128L => "AEGIS-128L",
         }
     }
 }
@@ -75,8 +96,14 @@ impl Chain {
         let algorithm = match self.cipher {
             Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
             Cipher::Aes256Gcm => &AES_256_GCM,
+            Cipher::Aegis128L => {
+                let mut key = Zeroizing::new([0; 16]);
+                key.copy_from_slice(&self.key[..16]);
+                return Key::Aegis(key);
+            }
         };
-        Key(LessSafeKey::new(UnboundKey::new(algorithm, &*self.key).expect("both ciphers take 32 bytes")))
+        let key = UnboundKey::new(algorithm, &*self.key).expect("both ciphers take 32 bytes");
+        Key::AwsLc(LessSafeKey::new(key))
     }
 
     #[cfg(test)]
@@ -86,18 +113,35 @@ impl Chain {
 }
 
 /// The key of one direction and epoch, expanded.
-pub(crate) struct Key(LessSafeKey);
+pub(crate) enum Key {
+    AwsLc(LessSafeKey),
+    Aegis(Zeroizing<[u8; 16]>),
+}
 
 impl Key {
     /// Seals `body` in place and gives the tag; `None` only for bodies that no frame can have.
     pub(crate) fn seal(&self, counter: u64, head: &[u8], body: &mut [u8]) -> Option<[u8; TAG]> {
-        let tag = self.0.seal_in_place_separate_tag(nonce(counter), Aad::from(head), body).ok()?;
-        tag.as_ref().try_into().ok()
+        match self {
+            Self::AwsLc(key) => {
+                let tag = key.seal_in_place_separate_tag(nonce(counter), Aad::from(head), body).ok()?;
+                tag.as_ref().try_into().ok()
+            }
+            Self::Aegis(key) => Some(aegis(key, counter).encrypt_in_place(body, head)),
+        }
     }
 
     /// Opens `sealed` (body, then tag) in place and gives the length of the body.
     pub(crate) fn open(&self, counter: u64, head: &[u8], sealed: &mut [u8]) -> Option<usize> {
-        self.0.open_in_place(nonce(counter), Aad::from(head), sealed).ok().map(|body| body.len())
+        match self {
+            Self::AwsLc(key) => {
+                key.open_in_place(nonce(counter), Aad::from(head), sealed).ok().map(|body| body.len())
+            }
+            Self::Aegis(key) => {
+                let (body, tag) = sealed.split_last_chunk_mut::<TAG>()?;
+                aegis(key, counter).decrypt_in_place(body, tag, head).ok()?;
+                Some(body.len())
+            }
+        }
     }
 }
 
@@ -105,4 +149,11 @@ fn nonce(counter: u64) -> Nonce {
     let mut bytes = [0; NONCE_LEN];
     bytes[4..].copy_from_slice(&counter.to_le_bytes());
     Nonce::assume_unique_for_key(bytes)
+}
+
+/// AEGIS' nonce: 8 zeros and the counter.
+fn aegis(key: &[u8; 16], counter: u64) -> Aegis128L<TAG> {
+    let mut nonce = [0; 16];
+    nonce[8..].copy_from_slice(&counter.to_le_bytes());
+    Aegis128L::new(key, &nonce)
 }

@@ -36,7 +36,7 @@ use crate::message::FIRST_INDEX;
 use crate::replay::Memory;
 use crate::timers::Timers;
 use crate::{
-    CloseReason, Config, Connect, Counters, Event, FrameKind, Indices, Place, SendError, SessionId,
+    Ciphers, CloseReason, Config, Connect, Counters, Event, FrameKind, Indices, Place, SendError, SessionId,
     SessionStatus, Tally, Use, frame,
 };
 
@@ -53,7 +53,7 @@ pub struct Endpoint<P: Place> {
     addr: Addr,
     group_key: Option<Zeroizing<[u8; 32]>>,
     ratchet: Duration,
-    prefer_aes: bool,
+    ciphers: Ciphers,
     keys: LocalKeys,
     /// The wall clock, in Unix seconds, at an instant.
     clock: (Instant, u64),
@@ -102,7 +102,7 @@ impl<P: Place> Endpoint<P> {
 
     /// An endpoint without sessions.
     pub fn new(now: Instant, config: Config, mut entropy: Box<dyn Entropy>) -> Self {
-        let Config { usage, key, group_key, boot, unix, ratchet, prefer_aes } = config;
+        let Config { usage, key, group_key, boot, unix, ratchet, ciphers } = config;
         let addr = key.public().addr();
         let keys = LocalKeys::new(now, unix, boot, key, group_key, &mut entropy);
         let guard = Guard::new(now, &mut entropy);
@@ -111,7 +111,7 @@ impl<P: Place> Endpoint<P> {
             addr,
             group_key: group_key.map(Zeroizing::new),
             ratchet,
-            prefer_aes,
+            ciphers,
             keys,
             clock: (now, unix),
             entropy,

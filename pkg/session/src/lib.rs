@@ -20,7 +20,7 @@
 //! use std::time::{Duration, Instant};
 //!
 //! use byway_identity::{OsEntropy, SigningKey};
-//! use byway_session::{Config, Connect, Endpoint, Event, FrameKind, Place, Use};
+//! use byway_session::{Ciphers, Config, Connect, Endpoint, Event, FrameKind, Place, Use};
 //!
 //! /// There is one way only, so places tell nothing.
 //! #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +42,7 @@
 //!         boot: 1,
 //!         unix: 1_800_000_000,
 //!         ratchet: Duration::from_secs(120),
-//!         prefer_aes: false,
+//!         ciphers: Ciphers::default(),
 //!     };
 //!     Endpoint::new(now, config, Box::new(OsEntropy))
 //! });
@@ -103,6 +103,6 @@ pub use inbound::{Inbound, Opening};
 pub use indices::Indices;
 pub use outbound::{Outbound, Sealer};
 pub use types::{
-    CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId, SessionStatus,
-    Tally, Use,
+    Ciphers, CloseReason, Config, Connect, Counters, Event, FrameKind, Place, SendError, SessionId,
+    SessionStatus, Tally, Use,
 };

@@ -54,8 +54,23 @@ pub struct Config {
     pub unix: u64,
     /// Time between key ratchets; 120 s but in tests.
     pub ratchet: Duration,
-    /// Whether AES-256-GCM is preferred (hardware AES) to ChaCha20-Poly1305.
-    pub prefer_aes: bool,
+    /// Which ciphers frames may have besides ChaCha20-Poly1305.
+    pub ciphers: Ciphers,
+}
+
+/// Which ciphers are used besides ChaCha20-Poly1305, where the other side says the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ciphers {
+    /// AES-256-GCM: this machine has AES in hardware.
+    pub aes: bool,
+    /// AEGIS-128L, before all others: it is wanted, and this machine has AES in hardware (on x86 with AVX). Without it,
+    /// this must be off: nothing else stands in.
+    pub aegis: bool,
+}
+
+impl Ciphers {
+    /// AES in hardware, and no extra.
+    pub const AES: Self = Self { aes: true, aegis: false };
 }
 
 /// How to reach somebody.
@@ -247,7 +262,7 @@ pub struct SessionStatus {
     pub remote: Addr,
     /// In which plane.
     pub plane: u8,
-    /// `AES-256-GCM` or `ChaCha20-Poly1305`.
+    /// `AES-256-GCM`, `ChaCha20-Poly1305` or `AEGIS-128L`.
     pub cipher: &'static str,
     /// When the handshake ended.
     pub since: Instant,

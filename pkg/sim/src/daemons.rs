@@ -375,7 +375,7 @@ impl Daemons {
             boot: unix * 1_000 + daemon.starts,
             unix,
             ratchet: Duration::from_secs(120),
-            prefer_aes: true,
+            ciphers: byway_node::Ciphers::AES,
         };
         let entropy = move || -> Box<dyn Entropy> {
             seed = seed.wrapping_add(1);

@@ -31,7 +31,7 @@ pub(crate) fn core(now: Instant, end: usize) -> Core {
         boot: 1,
         unix: UNIX,
         ratchet: Duration::from_secs(5),
-        prefer_aes: true,
+        ciphers: byway_session::Ciphers::AES,
     };
     let mut core = Core::new(now, config, Box::new(SeededEntropy::new(end as u64)));
     for (id, profile, schemes) in transports() {
@@ -156,7 +156,7 @@ impl World {
             boot: 1,
             unix: UNIX,
             ratchet: Duration::from_secs(5),
-            prefer_aes: true,
+            ciphers: byway_session::Ciphers::AES,
         };
         let mut world = Self {
             now,

@@ -85,7 +85,7 @@ impl World {
             boot: 1,
             unix: UNIX,
             ratchet,
-            prefer_aes: true,
+            ciphers: byway_session::Ciphers::AES,
         };
         let mut seed = 0;
         let entropy = move || -> Box<dyn Entropy> {
@@ -103,7 +103,7 @@ impl World {
             boot: 1,
             unix: UNIX,
             ratchet,
-            prefer_aes: true,
+            ciphers: byway_session::Ciphers::AES,
         };
         let sessions = Endpoint::new(now, config, Box::new(SeededEntropy::new(101)));
         let setup = Setup {

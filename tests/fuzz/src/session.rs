@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use byway_identity::{Addr, SeededEntropy, SigningKey};
-use byway_session::{Config, Connect, Endpoint, Event, FrameKind, Place, SessionId, Use};
+use byway_session::{Ciphers, Config, Connect, Endpoint, Event, FrameKind, Place, SessionId, Use};
 
 use crate::input::Input;
 
@@ -60,7 +60,7 @@ fn endpoint(now: Instant, usage: Use, end: usize, seed: u64) -> Endpoint<Spot> {
         boot: 1,
         unix: UNIX,
         ratchet: Duration::from_secs(5),
-        prefer_aes: end == 0,
+        ciphers: Ciphers { aes: end == 0, aegis: false },
     };
     Endpoint::new(now, config, Box::new(SeededEntropy::new(seed)))
 }

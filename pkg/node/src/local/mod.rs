@@ -386,7 +386,7 @@ mod tests {
             boot: 1,
             unix: 1_800_000_000,
             ratchet: Duration::from_secs(120),
-            prefer_aes: true,
+            ciphers: byway_session::Ciphers::AES,
         };
         let endpoint = Endpoint::new(now, config, Box::new(SeededEntropy::new(1)));
         let setup = Setup {

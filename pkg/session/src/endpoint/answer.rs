@@ -241,7 +241,7 @@ impl<P: Place> Endpoint<P> {
             body,
             &keys.x25519,
             index,
-            self.prefer_aes,
+            self.ciphers,
             self.group_key.as_deref(),
             &mut self.entropy,
         )?;
@@ -266,7 +266,7 @@ impl<P: Place> Endpoint<P> {
             &self.addr,
             body,
             keys,
-            self.prefer_aes,
+            self.ciphers,
             group_key,
             &mut self.entropy,
         )?;

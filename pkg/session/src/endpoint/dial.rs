@@ -219,7 +219,7 @@ impl<P: Place> Endpoint<P> {
         };
         let version = record.content.version as u8;
         let head = Head { pattern, plane: attempt.place.plane(), version, index: attempt.index };
-        let ciphers = if self.prefer_aes { Cipher::OFFER | Cipher::PREFERS_AES } else { Cipher::OFFER };
+        let ciphers = Cipher::offer(self.ciphers);
         let local = self.keys.current();
         let made = match self.usage {
             Use::Link => link::Initiator::start(

@@ -15,6 +15,7 @@ use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
 use super::{HandshakeError, Head, Keys};
+use crate::Ciphers;
 use crate::cipher::Cipher;
 use crate::kem;
 use crate::keys::StaticKeys;
@@ -32,6 +33,8 @@ pub(crate) struct Initiator {
     noise: Noise,
     kem: kem::Secret,
     kem_hash: [u8; 32],
+    /// What was offered.
+    ciphers: u8,
 }
 
 /// What m2 says.
@@ -88,7 +91,7 @@ impl Initiator {
         let mut body = Vec::with_capacity(3072);
         body.extend_from_slice(&*sealed.ciphertext);
         noise.write(payload.as_slice(), &mut body)?;
-        Ok((Self { noise, kem, kem_hash: kem::public_hash(&public) }, body))
+        Ok((Self { noise, kem, kem_hash: kem::public_hash(&public), ciphers: own.ciphers }, body))
     }
 
     /// Takes the body of m2. After an error another m2 can still be the right one.
@@ -104,7 +107,7 @@ impl Initiator {
         let payload = self.noise.read(reader.rest())?;
         let mut reader = Reader::new(&payload);
         let index = reader.u32_le()?;
-        let cipher = Cipher::from_number(reader.u8()?).ok_or(HandshakeError::Key)?;
+        let cipher = Cipher::chosen(reader.u8()?, self.ciphers).ok_or(HandshakeError::Key)?;
         let flags = reader.u8()?;
         reader.finish()?;
         Ok(Answer { index, cipher, early_dropped: flags & EARLY_DROPPED != 0 })
@@ -123,7 +126,7 @@ impl Responder {
         addr: &Addr,
         body: &[u8],
         local: &StaticKeys,
-        prefer_aes: bool,
+        ciphers: Ciphers,
         group_key: Option<&[u8; 32]>,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, HandshakeError> {
@@ -136,7 +139,7 @@ impl Responder {
         let payload = noise.read(reader.rest())?;
         let mut reader = Reader::new(&payload);
         let ephemeral = reader.array()?;
-        let cipher = Cipher::choose(reader.u8()?, prefer_aes).ok_or(HandshakeError::Key)?;
+        let cipher = Cipher::choose(reader.u8()?, ciphers).ok_or(HandshakeError::Key)?;
         let length = reader.u16_le()?;
         let record = Record::open(reader.bytes(length.into())?)?;
         let length = usize::from(reader.u16_le()?);

@@ -12,6 +12,7 @@ use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
 use super::{HandshakeError, Head, Keys};
+use crate::Ciphers;
 use crate::cipher::Cipher;
 use crate::kem;
 use crate::noise::{self, Noise};
@@ -22,6 +23,8 @@ pub(crate) struct Initiator {
     noise: Noise,
     kem: kem::Secret,
     kem_hash: [u8; 32],
+    /// What was offered.
+    ciphers: u8,
 }
 
 /// The side that is dialled.
@@ -60,7 +63,7 @@ impl Initiator {
         payload.push(ciphers);
         let mut body = Vec::with_capacity(1280);
         noise.write(&payload, &mut body)?;
-        Ok((Self { noise, kem, kem_hash: kem::public_hash(&public) }, body))
+        Ok((Self { noise, kem, kem_hash: kem::public_hash(&public), ciphers }, body))
     }
 
     /// Takes the body of m2; gives the responder's index, the body of m3, which carries `record`, and the keys. After an
@@ -78,7 +81,7 @@ impl Initiator {
         let payload = self.noise.read(reader.rest())?;
         let mut reader = Reader::new(&payload);
         let index = reader.u32_le()?;
-        let cipher = Cipher::from_number(reader.u8()?).ok_or(HandshakeError::Key)?;
+        let cipher = Cipher::chosen(reader.u8()?, self.ciphers).ok_or(HandshakeError::Key)?;
         reader.finish()?;
         let mut out = Vec::with_capacity(512);
         self.noise.write(record, &mut out)?;
@@ -100,7 +103,7 @@ impl Responder {
         body: &[u8],
         local: &StaticSecret,
         index: u32,
-        prefer_aes: bool,
+        ciphers: Ciphers,
         group_key: Option<&[u8; 32]>,
         entropy: &mut dyn Entropy,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
@@ -110,7 +113,7 @@ impl Responder {
         let payload = noise.read(body)?;
         let mut reader = Reader::new(&payload);
         let public: [u8; kem::PUBLIC] = reader.array()?;
-        let cipher = Cipher::choose(reader.u8()?, prefer_aes).ok_or(HandshakeError::Key)?;
+        let cipher = Cipher::choose(reader.u8()?, ciphers).ok_or(HandshakeError::Key)?;
         reader.finish()?;
         let sealed = kem::encapsulate(&public, entropy).ok_or(HandshakeError::Key)?;
         let psk = kem::psk(&sealed.secret, &sealed.ciphertext, &kem::public_hash(&public), group_key);

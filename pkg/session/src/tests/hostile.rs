@@ -7,7 +7,7 @@ use byway_identity::{Entropy, SeededEntropy};
 
 use super::world::{Datagram, LATENCY, World, pattern};
 use crate::mask::{self, Secret};
-use crate::{Connect, Event, Use};
+use crate::{Ciphers, Connect, Event, Use};
 
 const BOTH: [Use; 2] = [Use::Link, Use::EndToEnd];
 
@@ -415,8 +415,16 @@ fn x25519_alone_or_ml_kem_alone_opens_nothing() {
     let mut entropy = byway_identity::SeededEntropy::new(5);
     let (_, m1) = end_to_end::Initiator::start(&head, &record, &own, None, &mut entropy).expect("good keys");
     let mut opens = |keys: &LocalKeys| {
-        end_to_end::Responder::open(&head, &record.addr, &m1, keys.current(), true, None, &mut entropy)
-            .is_ok()
+        end_to_end::Responder::open(
+            &head,
+            &record.addr,
+            &m1,
+            keys.current(),
+            Ciphers::AES,
+            None,
+            &mut entropy,
+        )
+        .is_ok()
     };
     assert!(opens(&target) && !opens(&thief));
     // A thief who knows all but the ML-KEM secret; then all but the X25519 secret.

@@ -1,5 +1,6 @@
 //! Endpoints in a world of their own: virtual time, seeded randomness, and a network that does what a test tells it.
 
+mod ciphers;
 mod frames;
 mod handshakes;
 mod hostile;

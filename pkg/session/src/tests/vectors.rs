@@ -19,7 +19,7 @@ use crate::mask::{self, Secret};
 use crate::message::{self, KeyAsk, Proof, Retry};
 use crate::noise::Pattern;
 use crate::record::{Form, Record, membership};
-use crate::{Inbound, Outbound, frame};
+use crate::{Ciphers, Inbound, Outbound, frame};
 
 /// Gives bytes by a seed, and remembers them draw by draw.
 struct Tape {
@@ -93,14 +93,22 @@ fn link_handshake(a: &Party, b: &Party, group_key: Option<&[u8; 32]>) -> Value {
     let version = theirs.record.content.version as u8;
     let head = Head { pattern: Pattern::Link, plane: 0, version, index: 0x1122_3344 };
     let mut tape = Tape::new(1);
-    let offer = Cipher::OFFER | Cipher::PREFERS_AES;
+    let offer = Cipher::offer(Ciphers::AES);
     let remote = theirs.record.content.x25519;
     let (mut initiator, m1) =
         link::Initiator::start(&head, &b.addr, &remote, &ours.x25519, offer, &mut tape).expect("good keys");
     let initiator_draws = tape.take();
-    let (mut responder, m2) =
-        link::Responder::start(&head, &b.addr, &m1, &theirs.x25519, 0x5566_7788, true, group_key, &mut tape)
-            .expect("m1 opens");
+    let (mut responder, m2) = link::Responder::start(
+        &head,
+        &b.addr,
+        &m1,
+        &theirs.x25519,
+        0x5566_7788,
+        Ciphers::AES,
+        group_key,
+        &mut tape,
+    )
+    .expect("m1 opens");
     let responder_draws = tape.take();
     let (index, cipher, m3) = initiator.finish(&m2, &ours.short, group_key).expect("m2 opens");
     assert_eq!(index, 0x5566_7788);
@@ -126,12 +134,18 @@ fn end_to_end_handshake(a: &Party, b: &Party, group_key: Option<&[u8; 32]>, earl
     let version = theirs.record.content.version as u8;
     let head = Head { pattern: Pattern::EndToEnd, plane: 3, version, index: 0x1122_3344 };
     let mut tape = Tape::new(2);
-    let own = end_to_end::Own { local: &ours.x25519, record: &ours.short, ciphers: Cipher::OFFER, early };
+    let own = end_to_end::Own {
+        local: &ours.x25519,
+        record: &ours.short,
+        ciphers: Cipher::offer(Ciphers::default()),
+        early,
+    };
     let (mut initiator, m1) =
         end_to_end::Initiator::start(&head, &theirs.record, &own, group_key, &mut tape).expect("good keys");
     let initiator_draws = tape.take();
-    let responder = end_to_end::Responder::open(&head, &b.addr, &m1, theirs, true, group_key, &mut tape)
-        .expect("m1 opens");
+    let responder =
+        end_to_end::Responder::open(&head, &b.addr, &m1, theirs, Ciphers::AES, group_key, &mut tape)
+            .expect("m1 opens");
     assert_eq!(responder.early, early);
     let (m2, responder) = responder.answer(0x5566_7788, false, group_key, &mut tape).expect("good keys");
     let responder_draws = tape.take();
@@ -268,6 +282,7 @@ fn make() -> Value {
     vectors.push(end_to_end_handshake(&c, &d, group_key.as_ref(), b"early payload"));
     vectors.extend(frames(Cipher::ChaCha20Poly1305));
     vectors.extend(frames(Cipher::Aes256Gcm));
+    vectors.extend(frames(Cipher::Aegis128L));
     vectors.extend(masks(&b));
     vectors.extend(messages());
     vectors.extend(bad_records(&a));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use byway_identity::{Addr, Entropy, SeededEntropy, SigningKey};
 
-use crate::{Config, Connect, Endpoint, Event, FrameKind, Place, SessionId, Use};
+use crate::{Ciphers, Config, Connect, Endpoint, Event, FrameKind, Place, SessionId, Use};
 
 pub(crate) const UNIX: u64 = 1_800_000_000;
 pub(crate) const LATENCY: Duration = Duration::from_millis(10);
@@ -108,7 +108,7 @@ pub(crate) fn config(usage: Use, seed: u64) -> Config {
         boot: 1,
         unix: UNIX,
         ratchet: Duration::from_secs(120),
-        prefer_aes: true,
+        ciphers: Ciphers::AES,
     }
 }
 

@@ -98,7 +98,7 @@ impl World {
             boot,
             unix: 1_800_000_000 + (self.now - self.start).as_secs(),
             ratchet: Duration::from_secs(120),
-            prefer_aes: true,
+            ciphers: crate::Ciphers::AES,
         };
         let entropy = SeededEntropy::new(self.dice.next_u64());
         let mut core = Core::new(self.now, config, Box::new(entropy));
