@@ -363,6 +363,7 @@ async fn open_portal(
         allow: portal.allow.clone(),
         mancon: portal.mancon,
         threads: portal.threads.into(),
+        ..byway_portal::Config::default()
     };
     match Portal::open(settings, node).await {
         Ok(portal) => Some(portal),

@@ -191,6 +191,42 @@ impl Core {
         }
     }
 
+    /// A program of this host sends `packet`, which may be a super-packet: who gets it, if that is known.
+    ///
+    /// `None`: nothing has been noted, and [`from_device`](Self::from_device) says what becomes of it. Neither counts it nor
+    /// looks at its length, which is for whoever sends it.
+    pub fn fast_outgoing(&mut self, now: Instant, packet: &[u8]) -> Option<Addr> {
+        let read = Packet::parse(packet).ok()?;
+        if read.source != self.own || read.destination == self.own || !self.range.contains(read.destination) {
+            return None;
+        }
+        let to = self.resolver.known(now, read.destination)?;
+        self.swept.get_or_insert(now);
+        self.filter.outgoing(now, &to, &read);
+        Some(to)
+    }
+
+    /// Whether `packet`, which may be a super-packet, of the node `from` may be injected. A refusal has been counted.
+    pub fn fast_incoming(&mut self, now: Instant, from: &Addr, packet: &[u8]) -> bool {
+        self.swept.get_or_insert(now);
+        let reason = match Packet::parse(packet) {
+            Err(_) => Reason::InwardMalformed,
+            Ok(read) if self.range.ipv6(from) != Ok(read.source) => Reason::InwardForeignSource,
+            Ok(read) if read.destination != self.own => Reason::InwardForeignDestination,
+            Ok(read) => match self.filter.incoming(now, from, &read) {
+                Ok(()) => {
+                    // The sender is proven, so the reply need not ask who has its IPv6 address.
+                    self.resolver.note(now, read.source, *from);
+                    return true;
+                }
+                Err(Denied::Closed) => Reason::Denied,
+                Err(Denied::Never) => Reason::Never,
+            },
+        };
+        self.counters.drop(reason);
+        false
+    }
+
     /// The device did not take a packet.
     pub fn inject_failed(&mut self) {
         self.counters.drop(Reason::Device);

@@ -110,6 +110,10 @@ impl Counters {
     }
 
     pub(crate) fn drop(&mut self, reason: Reason) {
-        self.drops[reason as usize] += 1;
+        self.drop_many(reason, 1);
+    }
+
+    pub(crate) fn drop_many(&mut self, reason: Reason, number: u64) {
+        self.drops[reason as usize] += number;
     }
 }

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::queue::Direct;
+
 /// A network device that speaks whole IPv6 packets.
 ///
 /// One task may receive while another sends; in each direction the last caller is the one that is woken.
@@ -23,6 +25,13 @@ pub trait Device: Debug + Send + Sync {
     ///
     /// Ready with an error means that this packet is lost, and no more.
     fn poll_send(&self, cx: &mut Context<'_>, batch: &mut VecDeque<Bytes>) -> Poll<io::Result<()>>;
+
+    /// Its descriptors, for threads that carry packets themselves; none where there is no such thing.
+    ///
+    /// From then on [`poll_recv`](Self::poll_recv) gives what the threads hand over, until all of them have ended.
+    fn direct(&self) -> Option<Direct> {
+        None
+    }
 }
 
 /// A device without a kernel: what a test sends into its [`Plug`] comes out of it, and the other way round.

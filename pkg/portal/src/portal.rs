@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use byway_api::{ApiError, BoxFuture, Code, Incoming, Kind, ManCon, Node, Outgoing, Request};
+use byway_fastpath::Gate;
 use byway_identity::{Addr, Ipv6Range};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -18,9 +19,11 @@ use crate::core::{Action, Core};
 use crate::counters::Counters;
 use crate::device::{BATCH, Device};
 use crate::filter::Allow;
+use crate::gate::FastCounters;
 use crate::icmp::MINIMUM_MTU;
+use crate::queue::Direct;
 use crate::resolve::Resolver;
-use crate::tun::{Setup, Tun};
+use crate::tun::Setup;
 use crate::{OpenError, RunError};
 
 /// What a portal should be like.
@@ -38,11 +41,17 @@ pub struct Config {
     pub mancon: Option<ManCon>,
     /// 1: both directions share a task; more: each has its own.
     pub threads: usize,
+    /// Whether the device may give and take super-packets and unfinished checksums, where the kernel has them.
+    pub offload: bool,
+    /// Queues of the device, for as many pairs of threads; 0 is 1.
+    pub queues: usize,
 }
 
 impl Config {
     /// Carried whole by a path with the MTU of Ethernet, with what links and sessions add.
     pub const DEFAULT_MTU: u16 = 1420;
+    /// Most queues of a device.
+    pub const QUEUES: usize = 32;
 }
 
 impl Default for Config {
@@ -54,6 +63,8 @@ impl Default for Config {
             allow: Vec::new(),
             mancon: None,
             threads: 2,
+            offload: true,
+            queues: 1,
         }
     }
 }
@@ -66,8 +77,11 @@ pub struct Portal {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     core: Mutex<Core>,
+    own: Ipv6Addr,
+    range: Ipv6Range,
+    pub(crate) fast: FastCounters,
     node: Arc<dyn Node>,
     device: Box<dyn Device>,
     mancon: Option<ManCon>,
@@ -80,8 +94,15 @@ impl Portal {
     pub async fn open(config: Config, node: Arc<dyn Node>) -> Result<Self, OpenError> {
         let core = Self::core(&config, &*node)?;
         let mtu = config.effective_mtu()?;
-        let setup = Setup { name: &config.device, address: core.ipv6(), range: config.range, mtu };
-        let device = Box::new(Tun::open(setup).await?);
+        let setup = Setup {
+            name: &config.device,
+            address: core.ipv6(),
+            range: config.range,
+            mtu,
+            offload: config.offload,
+            queues: config.queues.clamp(1, Config::QUEUES),
+        };
+        let device = Box::new(setup.open().await?);
         Ok(Self::join(&config, core, mtu, node, device))
     }
 
@@ -98,6 +119,9 @@ impl Portal {
 
     fn join(config: &Config, core: Core, mtu: u16, node: Arc<dyn Node>, device: Box<dyn Device>) -> Self {
         let inner = Inner {
+            own: core.ipv6(),
+            range: config.range,
+            fast: FastCounters::default(),
             core: Mutex::new(core),
             node,
             device,
@@ -125,7 +149,19 @@ impl Portal {
 
     /// What passed and what did not since the portal was opened.
     pub fn counters(&self) -> Counters {
-        self.inner.core().counters().clone()
+        let mut counters = self.inner.core().counters().clone();
+        self.inner.fast.add_to(&mut counters);
+        counters
+    }
+
+    /// The descriptors of the device, which threads read from now on; none of a device without.
+    pub(crate) fn direct(&self) -> Option<Direct> {
+        self.inner.device.direct()
+    }
+
+    /// The verdicts of this portal, for threads.
+    pub(crate) fn gate(&self) -> Arc<dyn Gate> {
+        Arc::clone(&self.inner) as Arc<dyn Gate>
     }
 
     /// Other rules from now on; flows from inside go on.
@@ -180,8 +216,21 @@ impl Inner {
     /// The node keeps the deadline of a search itself; this is for one that does not.
     const GRACE: Duration = Duration::from_secs(1);
 
-    fn core(&self) -> MutexGuard<'_, Core> {
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node's IPv6 address.
+    pub(crate) fn own(&self) -> Ipv6Addr {
+        self.own
+    }
+
+    pub(crate) fn range(&self) -> Ipv6Range {
+        self.range
+    }
+
+    pub(crate) fn mancon(&self) -> Option<ManCon> {
+        self.mancon
     }
 
     fn path_mtu(&self, to: &Addr) -> usize {

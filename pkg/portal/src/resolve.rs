@@ -108,6 +108,24 @@ impl Resolver {
         Resolution::Ask
     }
 
+    /// The node that is known to have the address `destination`.
+    pub fn known(&mut self, now: Instant, destination: Ipv6Addr) -> Option<Addr> {
+        match self.answers.touch(&destination) {
+            Some(Answer::Known { addr, until }) if now < *until => {
+                *until = now + Self::KEEP;
+                Some(*addr)
+            }
+            _ => None,
+        }
+    }
+
+    /// As [`learn`](Self::learn), unless packets wait for the answer, which are none of the caller's business.
+    pub fn note(&mut self, now: Instant, destination: Ipv6Addr, addr: Addr) {
+        if self.known(now, destination).is_none() && !self.pending.contains_key(&destination) {
+            self.answers.insert(destination, Answer::Known { addr, until: now + Self::KEEP });
+        }
+    }
+
     /// `addr` is known to have the IPv6 address `destination`: gives back the packets that waited for it.
     pub fn learn(&mut self, now: Instant, destination: Ipv6Addr, addr: Addr) -> Vec<Bytes> {
         self.answers.insert(destination, Answer::Known { addr, until: now + Self::KEEP });

@@ -2,31 +2,20 @@
 //!
 //! Address, routes and device live as long as the descriptor, so whatever ends the process also cleans up.
 
-use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::net::Ipv6Addr;
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::os::fd::AsFd;
 
-use bytes::Bytes;
+use byway_fastpath::Offloads;
 use byway_identity::Ipv6Range;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
-use tun_rs::{AsyncDevice, DeviceBuilder};
+use tun_rs::{DeviceBuilder, SyncDevice};
 
 use crate::OpenError;
-use crate::device::{BATCH, Device};
-
-/// A TUN device with an address and a route; all of it goes when this is dropped.
-pub(crate) struct Tun {
-    name: String,
-    device: AsyncDevice,
-    /// Where packets are read into before they get their own memory.
-    scratch: Mutex<Box<[u8]>>,
-}
+use crate::queue::{Queue, Queues};
 
 /// What a TUN device should be like.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +24,34 @@ pub(crate) struct Setup<'a> {
     pub(crate) address: Ipv6Addr,
     pub(crate) range: Ipv6Range,
     pub(crate) mtu: u16,
+    /// Whether super-packets and unfinished checksums are wanted, where the kernel has them.
+    pub(crate) offload: bool,
+    /// Queues, at least one.
+    pub(crate) queues: usize,
 }
 
-impl Tun {
+impl Setup<'_> {
     /// Packets that the kernel keeps for us: more only makes replies late.
     const QUEUE: u32 = 100;
+    /// Most datagrams that one call sends.
+    const SEGMENTS: u32 = 64;
+    /// Most bytes that one call sends: what fits an IPv4 packet, less its headers.
+    const TRAIN: u32 = 65_507;
+    /// What a frame adds to a packet.
+    const OVERHEAD: u32 = 32;
+    /// IPv6 and TCP headers with time stamps, which each segment of a super-packet has of its own.
+    const HEADERS: u32 = 72;
 
-    /// Creates the device, its address and its route, and sets it up.
-    pub(crate) async fn open(setup: Setup<'_>) -> Result<Self, OpenError> {
+    /// Longest super-packet whose frames one call sends, in bytes.
+    fn gso_max_size(&self) -> u32 {
+        let mtu = u32::from(self.mtu);
+        let segments = (Self::TRAIN / (mtu + Self::OVERHEAD)).clamp(1, Self::SEGMENTS);
+        segments * (mtu - Self::HEADERS) + Self::HEADERS
+    }
+
+    /// Creates the device, its address and its route, and sets it up. All of it goes when what is returned is dropped.
+    pub(crate) async fn open(self) -> Result<Queues, OpenError> {
+        let setup = self;
         let step = |step: &'static str| {
             move |source: rtnetlink::Error| OpenError::from_netlink(setup.name, step, source)
         };
@@ -57,12 +66,7 @@ impl Tun {
         if let Some(device) = rival(&netlink, setup).await.map_err(step("read the routes"))? {
             return Err(OpenError::Clash { device, range: setup.range.to_string() });
         }
-        let device = DeviceBuilder::new()
-            .name(setup.name)
-            .mtu(setup.mtu)
-            .enable(false)
-            .build_async()
-            .map_err(|source| OpenError::from_tun(setup.name, source))?;
+        let (device, offloads) = setup.create().map_err(|source| OpenError::from_tun(setup.name, source))?;
         let index = device.if_index().map_err(|source| OpenError::from_tun(setup.name, source))?;
 
         netlink
@@ -74,44 +78,57 @@ impl Tun {
         // The ioctl for the queue wants root of the whole machine; netlink takes root of the namespace.
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).txqueuelen(Self::QUEUE).up().build();
         netlink.link().change(up).execute().await.map_err(step("set it up"))?;
+        if offloads.checksum {
+            // A kernel that knows no such limit has super-packets sent in two calls.
+            let limits = LinkMessageBuilder::<LinkUnspec>::new()
+                .index(index)
+                .append_extra_attribute(LinkAttribute::GsoMaxSegs(Self::SEGMENTS))
+                .append_extra_attribute(LinkAttribute::GsoMaxSize(setup.gso_max_size()))
+                .build();
+            let _ = netlink.link().change(limits).execute().await;
+        }
         let route = RouteMessageBuilder::<Ipv6Addr>::new()
             .destination_prefix(setup.range.base(), setup.range.bits())
             .output_interface(index)
             .build();
         netlink.route().add(route).execute().await.map_err(step("add the route"))?;
-        let scratch = Mutex::new(vec![0; usize::from(u16::MAX) + 1].into_boxed_slice());
-        Ok(Self { name: setup.name.to_owned(), device, scratch })
-    }
-}
-
-impl Device for Tun {
-    fn name(&self) -> &str {
-        &self.name
+        let queues = setup
+            .descriptors(&device, offloads.checksum)
+            .map_err(|source| OpenError::from_tun(setup.name, source))?;
+        Ok(Queues::new(setup.name.to_owned(), queues, offloads))
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut Vec<Bytes>) -> Poll<io::Result<()>> {
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = ready!(self.device.poll_recv(cx, &mut scratch))?;
-        batch.push(Bytes::copy_from_slice(&scratch[..length]));
-        while batch.len() < BATCH {
-            // An error shows again on the next call, when nothing else is in the batch.
-            let Ok(length) = self.device.try_recv(&mut scratch) else { break };
-            batch.push(Bytes::copy_from_slice(&scratch[..length]));
+    /// With offloads if they are wanted and there; without them otherwise.
+    fn create(&self) -> io::Result<(SyncDevice, Offloads)> {
+        let build = |offload| {
+            DeviceBuilder::new()
+                .name(self.name)
+                .mtu(self.mtu)
+                .enable(false)
+                .with(|builder| {
+                    builder.offload(offload).multi_queue(self.queues > 1);
+                })
+                .build_sync()
+        };
+        if self.offload
+            && let Ok(device) = build(true)
+        {
+            let offloads = Offloads { checksum: true, tso: device.tcp_gso(), uso: device.udp_gso() };
+            return Ok((device, offloads));
         }
-        Poll::Ready(Ok(()))
+        Ok((build(false)?, Offloads::default()))
     }
 
-    fn poll_send(&self, cx: &mut Context<'_>, batch: &mut VecDeque<Bytes>) -> Poll<io::Result<()>> {
-        let Some(packet) = batch.front() else { return Poll::Ready(Ok(())) };
-        let result = ready!(self.device.poll_send(cx, packet));
-        batch.pop_front();
-        Poll::Ready(result.map(drop))
-    }
-}
-
-impl fmt::Debug for Tun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tun").field("name", &self.name).finish_non_exhaustive()
+    fn descriptors(&self, first: &SyncDevice, vnet: bool) -> io::Result<Vec<Queue>> {
+        let queue = |device: &SyncDevice| -> io::Result<Queue> {
+            device.set_nonblocking(true)?;
+            Ok(Queue::new(device.as_fd().try_clone_to_owned()?, vnet))
+        };
+        let mut queues = vec![queue(first)?];
+        for _ in 1..self.queues {
+            queues.push(queue(&first.try_clone()?)?);
+        }
+        Ok(queues)
     }
 }
 
@@ -180,6 +197,25 @@ mod tests {
             .destination_prefix(base.parse().unwrap(), bits.parse().unwrap())
             .output_interface(device)
             .build()
+    }
+
+    #[test]
+    fn a_super_packet_fits_one_call() {
+        let setup = |mtu| Setup {
+            name: "x",
+            address: Ipv6Addr::UNSPECIFIED,
+            range: Ipv6Range::default(),
+            mtu,
+            offload: true,
+            queues: 1,
+        };
+        assert_eq!(setup(1_420).gso_max_size(), 45 * 1_348 + 72);
+        for mtu in [1_280, 1_420, 1_452, 8_920, 65_475, 65_535] {
+            let size = setup(mtu).gso_max_size();
+            let segments = (size - 72).div_ceil(u32::from(mtu) - 72);
+            assert!(segments <= 64 && size <= 65_536, "{mtu}: {size}");
+            assert!(segments == 1 || segments * (u32::from(mtu) + 32) <= 65_507, "{mtu}: {size}");
+        }
     }
 
     #[test]

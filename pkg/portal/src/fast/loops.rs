@@ -1,0 +1,227 @@
+//! The loops: wait, read all there is within a budget, ask the engines, write.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use byway_fastpath::{Gate, Inward, Outward, Tables, Trains, Underlay};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Shared;
+use super::wires::Wires;
+use crate::queue::Queue;
+
+/// What one thread works with.
+pub(super) struct Lane {
+    pub(super) shared: Arc<Shared>,
+    pub(super) tables: Arc<Tables>,
+    pub(super) gate: Option<Arc<dyn Gate>>,
+    pub(super) wires: Wires,
+    /// Reads in a row that failed.
+    pub(super) failed: u32,
+}
+
+/// What a thread needs to carry packets out.
+pub(super) struct Out {
+    pub(super) engine: Outward,
+    pub(super) queues: Vec<Arc<Queue>>,
+    pub(super) gate: Arc<dyn Gate>,
+    /// Whether the engine may still hold something.
+    pub(super) waiting: bool,
+}
+
+/// Whether more may be there at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum More {
+    Maybe,
+    No,
+}
+
+/// Most reads from the device, and bytes, before something is sent: what waits in the fair queue waits in the right order.
+const READS: usize = 64;
+const READ_BYTES: usize = 256 << 10;
+/// Most that is sent before the device is asked again, so that a short flow need not wait for what a long one has queued.
+const SENT_BYTES: usize = 64 << 10;
+const SENT_PACKETS: usize = 32;
+/// Trains taken in one call, and calls for one socket before the others have their turn.
+const TRAINS: usize = 8;
+const CALLS: usize = 4;
+/// A device that fails so often in a row is broken.
+const FAILED: u32 = 100;
+
+impl Lane {
+    /// From the device to the sockets, until the end.
+    pub(super) fn outward(mut self, mut out: Out) -> io::Result<()> {
+        loop {
+            while self.turn_outward(&mut out)? == More::Maybe {
+                if self.shared.stopping() {
+                    return Ok(());
+                }
+            }
+            self.wait(out.queues.iter().map(|queue| queue.as_fd()))?;
+            if self.shared.stopping() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// From the sockets to the device, other sockets and the core, until the end.
+    pub(super) fn inward(mut self, mut engine: Inward, sockets: &[Arc<dyn Underlay>]) -> io::Result<()> {
+        let mut trains = Trains::new(TRAINS);
+        loop {
+            while self.turn_inward(&mut engine, sockets, &mut trains)? == More::Maybe {
+                if self.shared.stopping() {
+                    return Ok(());
+                }
+            }
+            self.wait(sockets.iter().map(|socket| socket.fd()))?;
+            if self.shared.stopping() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Both, in turns.
+    pub(super) fn both(
+        mut self,
+        mut out: Out,
+        mut engine: Inward,
+        sockets: &[Arc<dyn Underlay>],
+    ) -> io::Result<()> {
+        let mut trains = Trains::new(TRAINS);
+        loop {
+            loop {
+                let inward = self.turn_inward(&mut engine, sockets, &mut trains)?;
+                let outward = self.turn_outward(&mut out)?;
+                if (inward, outward) == (More::No, More::No) {
+                    break;
+                }
+                if self.shared.stopping() {
+                    return Ok(());
+                }
+            }
+            let queues = out.queues.iter().map(|queue| queue.as_fd());
+            self.wait(queues.chain(sockets.iter().map(|socket| socket.fd())))?;
+            if self.shared.stopping() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what programs send into the fair queue, and sends what has its turn.
+    fn turn_outward(&mut self, out: &mut Out) -> io::Result<More> {
+        let now = Instant::now();
+        let mut more = More::No;
+        for queue in &out.queues {
+            let (mut reads, mut bytes) = (0, 0);
+            loop {
+                match queue.read(out.engine.space()) {
+                    Ok(length) => {
+                        self.failed = 0;
+                        out.engine.enqueue(now, length);
+                        out.waiting = true;
+                        reads += 1;
+                        bytes += length;
+                    }
+                    Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(why) if why.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(why) if Queue::is_fatal(&why) => return Err(why),
+                    // Of one packet, or of a device that is going; not for ever.
+                    Err(why) => {
+                        self.failed += 1;
+                        if self.failed >= FAILED {
+                            return Err(why);
+                        }
+                        break;
+                    }
+                }
+                if reads >= READS || bytes >= READ_BYTES {
+                    more = More::Maybe;
+                    break;
+                }
+            }
+            self.shared.counts.reads.add(reads as u64);
+        }
+        if !out.waiting {
+            return Ok(more);
+        }
+        let tables = self.tables.load();
+        let (mut packets, mut bytes) = (0, 0);
+        loop {
+            out.waiting = out.engine.next(now, &tables, &*out.gate, &mut self.wires);
+            if !out.waiting {
+                break;
+            }
+            packets += 1;
+            bytes += self.wires.take_sent();
+            if packets >= SENT_PACKETS || bytes >= SENT_BYTES {
+                more = More::Maybe;
+                break;
+            }
+        }
+        self.wires.hand_up();
+        self.wires.take_broken()?;
+        Ok(more)
+    }
+
+    /// Takes what has come on each socket.
+    fn turn_inward(
+        &mut self,
+        engine: &mut Inward,
+        sockets: &[Arc<dyn Underlay>],
+        trains: &mut Trains,
+    ) -> io::Result<More> {
+        let mut more = More::No;
+        for socket in sockets {
+            for call in 1..=CALLS {
+                match socket.receive(trains) {
+                    Ok(()) => {}
+                    Err(why) if why.kind() == io::ErrorKind::WouldBlock => break,
+                    // It tells of a frame that was sent before.
+                    Err(why) if !is_closed(&why) => continue,
+                    Err(why) => return Err(why),
+                }
+                let full = trains.len() >= TRAINS;
+                self.take(engine, socket.port(), trains);
+                self.wires.take_broken()?;
+                if !full {
+                    break;
+                }
+                if call == CALLS {
+                    more = More::Maybe;
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    fn take(&mut self, engine: &mut Inward, port: u16, trains: &mut Trains) {
+        let now = Instant::now();
+        let tables = self.tables.load();
+        for (head, bytes) in trains.iter_mut() {
+            let (gate, wires) = (self.gate.as_deref(), &mut self.wires);
+            engine.train(now, port, head.from, head.ecn, bytes, head.stride, &tables, gate, wires);
+        }
+        self.wires.hand_up();
+    }
+
+    /// Waits until one of `fds` can be read, or the threads shall stop.
+    fn wait<'a>(&'a self, fds: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
+        let event = PollFd::new(self.shared.event(), PollFlags::POLLIN);
+        let mut fds: Vec<PollFd<'_>> =
+            std::iter::once(event).chain(fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN))).collect();
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(why) => return Err(why.into()),
+        }
+        let gone = fds.iter().any(|fd| fd.revents().is_some_and(|what| what.contains(PollFlags::POLLNVAL)));
+        if gone { Err(Errno::EBADF.into()) } else { Ok(()) }
+    }
+}
+
+/// Whether a socket is gone.
+fn is_closed(why: &io::Error) -> bool {
+    why.raw_os_error().is_some_and(|why| Errno::from_raw(why) == Errno::EBADF)
+}
