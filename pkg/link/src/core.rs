@@ -6,6 +6,7 @@
 
 mod dial;
 mod events;
+mod fast;
 mod peer;
 mod shared;
 mod upkeep;
@@ -16,12 +17,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use byway_identity::{Addr, Entropy, SigningKey};
 use byway_network::{Class, Cost, Hop, NetworkId};
-use byway_session::{FrameKind, SendError, SessionId};
+use byway_session::{FrameKind, Indices, SendError, SessionId};
 use zeroize::Zeroizing;
 
 use crate::config::{Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerStatus};
 use crate::link::Link;
 use crate::{DialId, Endpoint, Event, Place, Profile, Remote, Scheme, TransportId};
+pub use fast::{Carried, FastLink, LINK_TAG, Watch};
 use peer::{Peer, Slot};
 use shared::SharedEntropy;
 
@@ -107,6 +109,11 @@ pub struct Core {
     connections: BTreeMap<(TransportId, u64), (Place, Instant)>,
     next_connections: Option<Instant>,
     dropped: Dropped,
+    indices: Option<Indices>,
+    /// Grows with whatever [`Core::fast_links`] shows, but sessions, which count for themselves.
+    generation: u64,
+    /// When [`Core::sync`] was called last.
+    synced: Option<Instant>,
 }
 
 /// A transport that was added.
@@ -126,6 +133,8 @@ struct Lane {
     owners: HashMap<SessionId, Addr>,
     /// Frame lengths of places where a link is; elsewhere the transport's counts.
     lengths: HashMap<(TransportId, Remote), u16>,
+    /// What threads have done in its sessions, and with whom.
+    watched: HashMap<SessionId, (Addr, Watch)>,
 }
 
 /// A dial that is under way.
@@ -179,6 +188,9 @@ impl Core {
             connections: BTreeMap::new(),
             next_connections: None,
             dropped: Dropped::default(),
+            indices: None,
+            generation: 0,
+            synced: None,
         }
     }
 
@@ -247,6 +259,13 @@ impl Core {
                 let mtu = lane.lengths.get(&(place.transport, place.remote)).copied().unwrap_or(place.mtu);
                 lane.endpoint.handle(now, Place { mtu, ..place }, frame, &mut lane.told);
             }
+            Event::Unsealed { place, index, kind, flags, payload } => {
+                let Some(known) = self.transports.get(&place.transport) else { return };
+                let lane = &mut self.lanes[known.lane];
+                let mtu = lane.lengths.get(&(place.transport, place.remote)).copied().unwrap_or(place.mtu);
+                let place = Place { mtu, ..place };
+                lane.endpoint.handle_opened(now, index, place, kind, flags, payload, &mut lane.told);
+            }
             Event::Dialled { id, result } => self.dialled(now, id, result, out),
             Event::Opened { place } => {
                 if !self.note_connection(now, place) {
@@ -274,12 +293,7 @@ impl Core {
             return;
         };
         match lane.endpoint.send(now, session, FrameKind::Message, frame, &mut lane.told) {
-            Ok(()) => {
-                link.liveness.sent(now);
-                link.path.used(frame.len());
-                link.sent.0 += 1;
-                link.sent.1 += frame.len() as u64;
-            }
+            Ok(()) => link.was_sent(now, frame.len()),
             Err(SendError::TooLong) => {
                 link.dropped.too_long += 1;
                 self.dropped.too_long += 1;
@@ -414,13 +428,17 @@ impl Core {
             ratchet: self.ratchet,
             ciphers: self.ciphers,
         };
-        let endpoint = byway_session::Endpoint::new(now, config, Box::new(self.entropy.clone()));
+        let mut endpoint = byway_session::Endpoint::new(now, config, Box::new(self.entropy.clone()));
+        if let (Some(indices), Ok(number)) = (&self.indices, u32::try_from(self.lanes.len())) {
+            endpoint.share_indices(indices.clone(), LINK_TAG | number);
+        }
         self.lanes.push(Lane {
             class,
             endpoint,
             told: Vec::new(),
             owners: HashMap::new(),
             lengths: HashMap::new(),
+            watched: HashMap::new(),
         });
         self.lanes.len() - 1
     }

@@ -85,7 +85,7 @@ mod path;
 mod place;
 mod transport;
 
-pub use crate::core::{Action, Core};
+pub use crate::core::{Action, Carried, Core, FastLink, LINK_TAG, Watch};
 pub use byway_session::Ciphers;
 pub use config::{
     Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerState, PeerStatus,

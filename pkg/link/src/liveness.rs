@@ -122,6 +122,18 @@ impl Liveness {
         self.waiting.get_or_insert(now);
     }
 
+    /// Others have used the link after `since`: when they sent and heard last, if ever.
+    pub(crate) fn carried(&mut self, since: Instant, sent: Option<Instant>, heard: Option<Instant>) {
+        if let Some(heard) = heard.filter(|heard| *heard > self.heard) {
+            self.heard(heard);
+        }
+        if let Some(sent) = sent.filter(|sent| *sent > self.heard) {
+            // When the first of them left is not known: the earliest that it is likely to have been counts.
+            let earliest = sent.checked_sub(STEP).unwrap_or(sent);
+            self.sent(since.max(earliest).max(self.heard));
+        }
+    }
+
     /// What is due at `now`, at most one thing; `round_trip` is the smoothed one.
     pub(crate) fn poll(&mut self, now: Instant, round_trip: Duration) -> Option<Verdict> {
         let round_trip = round_trip.min(ROUND_TRIP_MAX);

@@ -49,6 +49,19 @@ pub enum Event {
         /// What.
         frame: BytesMut,
     },
+    /// A thread of the fast path has opened a frame that is for the core: the session of its receiver index has accepted it.
+    Unsealed {
+        /// From where.
+        place: Place,
+        /// The receiver index that it came with: of a link's session, or of one end to end.
+        index: u32,
+        /// What the payload is ([`byway_session::frame`]).
+        kind: u8,
+        /// Flags of the frame.
+        flags: u8,
+        /// What was sealed.
+        payload: Bytes,
+    },
     /// A dial ended: the places that the endpoint stands for (a host name may have several), best first.
     Dialled {
         /// Which.

@@ -1,19 +1,18 @@
 //! All of a daemon's nodes and links as one value: time, frames and requests in, [`Output`]s out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use byway_api::{ApiError, Code, ManCon};
 use byway_identity::{Addr, Entropy, SigningKey};
-use byway_link::{Action, Event, PeerConfig, Profile, Scheme, TransportId};
+use byway_link::{Action, Event, LINK_TAG, PeerConfig, Profile, Scheme, TransportId};
 use byway_network::{
     Class, ClassSet, Constraint, Cost, Family, Hop, Network, NetworkId, Plane, Route, Setup, To,
 };
-use byway_session::{Endpoint, SessionStatus, Use};
+use byway_session::{Endpoint, Indices, SessionStatus, Use};
 
 use crate::Levels;
-use crate::local::{Effects, Local};
+use crate::local::{Effects, Frame, Local};
 use crate::types::{Config, Disposition, NodeStatus, Output, Question, SendRequest};
 use crate::way::SAFE_MTU;
 
@@ -31,6 +30,15 @@ pub struct Core {
     scheduled: BTreeMap<Addr, Instant>,
     actions: Vec<Action>,
     unix: (Instant, u64),
+    /// Whose receiver index is whose, in the whole daemon.
+    indices: Indices,
+    /// Hosted nodes by their tag in there.
+    tags: HashMap<u32, Addr>,
+    next_tag: u32,
+    /// Grows with what the snapshot shows and nobody else counts.
+    changes: u64,
+    /// When threads were looked at last.
+    looked: Option<Instant>,
 }
 
 /// Nodes that one daemon hosts.
@@ -47,7 +55,7 @@ impl Core {
         mut entropy: Box<dyn FnMut() -> Box<dyn Entropy> + Send>,
     ) -> Self {
         let network = NetworkId::new(&config.network, config.group_key.as_ref());
-        let links = byway_link::Core::new(
+        let mut links = byway_link::Core::new(
             now,
             byway_link::Config {
                 key: config.key.clone(),
@@ -61,6 +69,8 @@ impl Core {
             },
             entropy(),
         );
+        let indices = Indices::default();
+        links.share_indices(indices.clone());
         let main = config.key.public().addr();
         let unix = (now, config.unix);
         let key = config.key.clone();
@@ -76,6 +86,11 @@ impl Core {
             scheduled: BTreeMap::new(),
             actions: Vec::new(),
             unix,
+            indices,
+            tags: HashMap::new(),
+            next_tag: 0,
+            changes: 0,
+            looked: None,
         };
         let local = core.make_local(now, &key, false);
         core.locals.insert(main, local);
@@ -157,9 +172,10 @@ impl Core {
             local.close(now, &mut effects);
         }
         self.settle(now, effects, out);
-        if self.locals.remove(addr).is_none() {
-            return;
-        }
+        let Some(gone) = self.locals.remove(addr) else { return };
+        self.tags.retain(|_, tagged| tagged != addr);
+        // What it counted is no more part of the sum.
+        self.changes = self.changes.wrapping_add(gone.endpoint().generation()).wrapping_add(1);
         if let Some(at) = self.scheduled.remove(addr) {
             self.timers.remove(&(at, *addr));
         }
@@ -241,8 +257,10 @@ impl Core {
 
     /// A transport tells something; frames may be hostile.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) {
-        self.links.handle(now, event, &mut self.actions);
-        self.settle(now, Effects::default(), out);
+        if let Some(event) = self.handle_past_network(now, event, out) {
+            self.links.handle(now, event, &mut self.actions);
+            self.settle(now, Effects::default(), out);
+        }
     }
 
     /// The wall clock is told again.
@@ -379,7 +397,56 @@ impl Core {
             entropy: (self.entropy)(),
         };
         let router: Box<dyn Network> = Box::new(byway_beacon::Beacon::new(now, setup));
-        Local::new(key.public(), router, endpoint, (self.entropy)())
+        let mut local = Local::new(key.public(), router, endpoint, (self.entropy)());
+        // Tags come round again only after four thousand million nodes, most of which have gone by then.
+        while self.tags.contains_key(&self.next_tag) {
+            self.next_tag = (self.next_tag + 1) % LINK_TAG;
+        }
+        self.tags.insert(self.next_tag, local.addr);
+        local.share_indices(self.indices.clone(), self.next_tag);
+        self.next_tag = (self.next_tag + 1) % LINK_TAG;
+        local
+    }
+
+    pub(crate) fn locals(&self) -> impl Iterator<Item = &Local> {
+        self.locals.values()
+    }
+
+    pub(crate) fn local(&self, addr: &Addr) -> Option<&Local> {
+        self.locals.get(addr)
+    }
+
+    pub(crate) fn local_mut(&mut self, addr: &Addr) -> Option<&mut Local> {
+        self.locals.get_mut(addr)
+    }
+
+    /// The hosted node whose receiver indices stand under `tag`.
+    pub(crate) fn tagged(&mut self, tag: u32) -> Option<&mut Local> {
+        self.locals.get_mut(self.tags.get(&tag)?)
+    }
+
+    pub(crate) fn indices(&self) -> &Indices {
+        &self.indices
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Threads are looked at now; when they were last.
+    pub(crate) fn looked(&mut self, now: Instant) -> Instant {
+        self.looked.replace(now).unwrap_or(now)
+    }
+
+    pub(crate) fn on_links<T>(
+        &mut self,
+        now: Instant,
+        out: &mut Vec<Output>,
+        act: impl FnOnce(&mut byway_link::Core, &mut Vec<Action>) -> T,
+    ) -> T {
+        let result = act(&mut self.links, &mut self.actions);
+        self.settle(now, Effects::default(), out);
+        result
     }
 
     fn on_main(
@@ -397,7 +464,7 @@ impl Core {
     }
 
     /// Carries effects from node to node and to the links until nothing is left inside.
-    fn settle(&mut self, now: Instant, mut effects: Effects, out: &mut Vec<Output>) {
+    pub(crate) fn settle(&mut self, now: Instant, mut effects: Effects, out: &mut Vec<Output>) {
         let mut frames = VecDeque::new();
         loop {
             out.append(&mut effects.outputs);
@@ -408,8 +475,8 @@ impl Core {
                     node.set_mtu(remote, plane, mtu, &mut effects);
                 }
             }
-            if let Some((from, hop, frame)) = frames.pop_front() {
-                self.carry(now, from, hop, frame, &mut effects);
+            if let Some(frame) = frames.pop_front() {
+                self.carry(now, frame, &mut effects);
                 continue;
             }
             if !self.actions.is_empty() {
@@ -429,14 +496,19 @@ impl Core {
     }
 
     /// A frame of the hosted node `from` goes to its neighbour: another node of this daemon, or a peer.
-    fn carry(&mut self, now: Instant, from: Addr, hop: Hop, frame: Bytes, effects: &mut Effects) {
+    fn carry(&mut self, now: Instant, frame: Frame, effects: &mut Effects) {
+        let Frame { from, hop, bytes, bare } = frame;
         if hop.family == Family::Loopback
             && let Some(local) = self.locals.get_mut(&hop.peer)
         {
-            local.frame(now, Hop { peer: from, family: Family::Loopback }, frame, effects);
+            local.frame(now, Hop { peer: from, family: Family::Loopback }, bytes, effects);
             self.schedule(hop.peer);
         } else if from == self.main {
-            self.links.send(now, hop, &frame, &mut self.actions);
+            let bare = bare.and_then(|at| (at <= bytes.len()).then(|| bytes.slice(at..)));
+            let left = bare.is_some_and(|bare| self.links.send_bare(now, hop, &bare, &mut self.actions));
+            if !left {
+                self.links.send(now, hop, &bytes, &mut self.actions);
+            }
         }
     }
 
@@ -462,7 +534,7 @@ impl Core {
         self.schedule(self.main);
     }
 
-    /// Largest payload that goes from `local` towards `remote` in one link frame.
+    /// Largest payload that goes from `local` towards `remote` in one datagram of the first link.
     fn way_mtu(&self, local: Addr, remote: Addr, plane: Plane) -> u16 {
         let by = Constraint::in_plane(plane);
         let mut node = local;
@@ -478,13 +550,20 @@ impl Core {
                 node = hop.peer;
                 continue;
             }
+            if hop.peer == remote
+                && node == self.main
+                && local == self.main
+                && let Some(bare) = self.links.bare_mtu(hop)
+            {
+                return bare;
+            }
             let Some(frame) = self.links.frame_mtu(hop) else { break };
             return u16::try_from(frame.saturating_sub(overhead)).unwrap_or(u16::MAX).max(SAFE_MTU);
         }
         SAFE_MTU
     }
 
-    fn schedule(&mut self, addr: Addr) {
+    pub(crate) fn schedule(&mut self, addr: Addr) {
         let next = self.locals.get(&addr).and_then(Local::next_heartbeat);
         self.reschedule(addr, next);
     }
@@ -512,6 +591,7 @@ impl Core {
     /// Replaces the levels of requests from now on. What is held and would now leave by too weak a way is given up.
     pub fn set_levels(&mut self, now: Instant, levels: Levels, out: &mut Vec<Output>) {
         self.config.levels = levels;
+        self.changes = self.changes.wrapping_add(1);
         let mut effects = Effects::default();
         for local in self.locals.values_mut() {
             local.restrict(&levels, &mut effects);

@@ -21,6 +21,7 @@ use crate::flow::cost;
 use crate::handle::{Handle, NodeHandle, Shared};
 use crate::inbox::Taken;
 use crate::level::Levels;
+use crate::publish::Publisher;
 use crate::types::{Answer, Config, Disposition, Output, Question, SendRequest};
 
 /// Commands that wait for the driver; more wait in their tasks.
@@ -100,6 +101,7 @@ pub(crate) struct Driver {
     outputs: Vec<Output>,
     timer: Pin<Box<Sleep>>,
     clock_at: Instant,
+    publisher: Publisher,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -125,6 +127,8 @@ pub fn start(config: Config, transports: Vec<Box<dyn Transport>>) -> Handle {
         .into_iter()
         .map(|transport| Slot { transport, outgoing: VecDeque::new(), dropped: 0, congested_since: None })
         .collect();
+    let publisher = Publisher::new(now, &core);
+    let tables = publisher.tables();
     let driver = Driver {
         core,
         slots,
@@ -139,11 +143,12 @@ pub fn start(config: Config, transports: Vec<Box<dyn Transport>>) -> Handle {
         outputs,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         clock_at: now + CLOCK,
+        publisher,
         stop: None,
     };
     tokio::spawn(driver.run());
     let main = Arc::new(NodeHandle { shared, commands: sender.clone(), levels: levels.clone() });
-    Handle { commands: sender, levels, main }
+    Handle { commands: sender, levels, main, tables }
 }
 
 impl Driver {
@@ -161,17 +166,22 @@ impl Driver {
 
     /// Ready when the driver is to end.
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.publisher.wake(cx);
         self.apply();
         for _ in 0..TURNS {
             let mut busy = self.poll_transports(cx);
-            busy |= self.poll_timer(cx);
+            busy |= self.do_due();
             match self.poll_commands(cx) {
                 Poll::Ready(true) => busy = true,
                 Poll::Ready(false) => return Poll::Ready(()),
                 Poll::Pending => {}
             }
             self.flush(cx);
-            if !busy {
+            if busy {
+                self.publisher.stale();
+            }
+            self.publisher.publish(Instant::now(), &self.core);
+            if !busy && self.poll_timer(cx).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -205,33 +215,38 @@ impl Driver {
         busy
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Does what is due; whether anything was.
+    fn do_due(&mut self) -> bool {
         let now = Instant::now();
         if self.clock_at <= now {
             self.clock_at = now + CLOCK;
             self.core.set_clock(now, unix_now());
         }
+        self.publisher.look(now, &mut self.core, &mut self.outputs);
+        let is_due = self.core.next_heartbeat().is_some_and(|at| at <= now);
+        if is_due {
+            self.core.heartbeat(now, &mut self.outputs);
+        }
+        self.apply();
+        is_due
+    }
+
+    /// Ready when something is due.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
         let congestion =
             self.slots.iter().filter_map(|slot| slot.congested_since).map(|since| since + PATIENCE);
-        let next = self
-            .core
-            .next_heartbeat()
-            .into_iter()
-            .chain(congestion.filter(|at| *at > now))
-            .chain([self.clock_at]);
-        let next = next.min().unwrap_or(self.clock_at);
-        if next > now {
-            let next = tokio::time::Instant::from_std(next);
-            if self.timer.deadline() != next {
-                self.timer.as_mut().reset(next);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return false;
-            }
+        let others = [self.core.next_heartbeat(), self.publisher.due()];
+        let due = others.into_iter().flatten().chain(congestion.filter(|at| *at > now));
+        let next = due.fold(self.clock_at, Instant::min);
+        if next <= now {
+            return Poll::Ready(());
         }
-        self.core.heartbeat(Instant::now(), &mut self.outputs);
-        self.apply();
-        true
+        let next = tokio::time::Instant::from_std(next);
+        if self.timer.deadline() != next {
+            self.timer.as_mut().reset(next);
+        }
+        self.timer.as_mut().poll(cx)
     }
 
     /// Ready(true): something was done; Ready(false): the end.
@@ -405,7 +420,10 @@ impl Driver {
     }
 
     pub(crate) fn set_levels(&mut self, levels: Levels) {
-        self.core.set_levels(Instant::now(), levels, &mut self.outputs);
+        let now = Instant::now();
+        self.core.set_levels(now, levels, &mut self.outputs);
+        // Before whoever asked learns that it is done: threads must not send below the levels any more.
+        self.publisher.publish_now(now, &self.core);
     }
 
     pub(crate) fn add_peer(&mut self, peer: PeerConfig, name: Option<String>) {

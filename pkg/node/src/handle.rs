@@ -10,6 +10,7 @@ use byway_api::{
     ApiError, BoxFuture, Code, DEFAULT_DEADLINE, HELD_LIFE, Incoming, Kind, MESSAGE_MAX, ManCon, Node,
     OpenNode, Outgoing, Request, Sent,
 };
+use byway_fastpath::Tables;
 use byway_identity::{Addr, Prefix, PublicKey};
 use byway_network::Plane;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -149,6 +150,7 @@ pub struct Handle {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) levels: Arc<RwLock<Levels>>,
     pub(crate) main: Arc<NodeHandle>,
+    pub(crate) tables: Arc<Tables>,
 }
 
 /// One hosted node; closes when [`Node::close`] is called or the last handle to it is gone.
@@ -162,6 +164,12 @@ impl Handle {
     /// The daemon's own node.
     pub fn main(&self) -> Arc<dyn Node> {
         self.main.clone()
+    }
+
+    /// What threads of the fast path may do, kept up to date while the core runs; the last of it stays when it has stopped,
+    /// but its sessions seal and open nothing then.
+    pub fn tables(&self) -> Arc<Tables> {
+        Arc::clone(&self.tables)
     }
 
     /// Opens a node.

@@ -12,12 +12,14 @@
 mod control;
 mod core;
 mod driver;
+mod fast;
 mod flow;
 mod handle;
 mod inbox;
 mod level;
 mod local;
 mod metrics;
+mod publish;
 mod remote;
 mod report;
 mod types;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use byway_api::{Kind, ManCon};
+use byway_link::Carried;
 use byway_session::SessionId;
 
 use crate::flow::{ReceiveWindow, SendWindow, cost};
@@ -22,6 +23,8 @@ const PINGS_MAX: usize = 64;
 const SILENCE: Duration = Duration::from_secs(1);
 const PROBE_PAUSE: Duration = Duration::from_millis(300);
 const PROBES: u8 = 3;
+/// How often threads are looked at while they carry something.
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
 
 /// How far the way to a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +83,7 @@ pub(crate) struct Remote {
     /// No held payload expires before this.
     earliest: Option<Instant>,
     unanswered_since: Option<Instant>,
+    heard_at: Instant,
     probes: u8,
     probed: Option<Instant>,
 }
@@ -101,6 +105,7 @@ impl Remote {
             held_packets: 0,
             earliest: None,
             unanswered_since: None,
+            heard_at: now,
             probes: 0,
             probed: None,
         }
@@ -201,9 +206,27 @@ impl Remote {
     /// Something came.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.used = now;
+        self.heard_at = now;
         self.unanswered_since = None;
         self.probes = 0;
         self.probed = None;
+    }
+
+    /// Threads have done this since the last look at them, at `since`.
+    pub(crate) fn carried(&mut self, since: Instant, carried: &Carried) {
+        let used = [carried.sent_at, carried.received_at].into_iter().flatten();
+        self.used = used.fold(self.used, Instant::max);
+        if let Some(at) = carried.received_at.filter(|at| carried.received.0 > 0 && *at > self.heard_at) {
+            let used = self.used;
+            self.heard(at);
+            self.used = used;
+        }
+        if let Some(at) = carried.sent_at.filter(|at| carried.sent.0 > 0 && *at > self.heard_at) {
+            self.spoken_to = true;
+            // When the first of them left is not known: the earliest that it is likely to have been counts.
+            let earliest = at.checked_sub(LOOK).unwrap_or(at).max(since).max(self.heard_at);
+            self.unanswered_since.get_or_insert(earliest);
+        }
     }
 
     fn next_vital(&self) -> Option<Instant> {

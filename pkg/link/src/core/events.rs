@@ -158,7 +158,9 @@ impl Core {
             link.path = crate::path::PathLength::new(now, mtu, known.profile.lossy);
         }
         let length = link.path.length();
-        lane.lengths.insert(key, length);
+        if lane.lengths.insert(key, length) != Some(length) {
+            self.generation += 1;
+        }
         if place.mtu != length {
             lane.endpoint.set_place(session, Place { mtu: length, ..place });
         }

@@ -111,6 +111,8 @@ impl Core {
 
     /// Tells the node what has changed about the hops of a peer.
     pub(super) fn announce(&mut self, now: Instant, addr: &Addr, out: &mut Vec<Action>) {
+        // Another link may have become the best of a hop, whatever is told.
+        self.generation += 1;
         let Some(peer) = self.peers.get_mut(addr) else { return };
         let mut up: BTreeMap<Family, (Class, Cost)> = BTreeMap::new();
         for family in Family::ALL {

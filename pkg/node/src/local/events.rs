@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use byway_api::Kind;
 use byway_identity::Addr;
 use byway_network::{Action, Constraint, Found, Plane, To, Unroutable};
-use byway_session::{CloseReason, Connect, Event, FrameKind, SessionId};
+use byway_session::{CloseReason, Connect, Event, FrameKind, SessionId, frame};
 
-use super::{Effects, Local, REFRESH, RETRY_PAUSE};
+use super::{Effects, Frame, Local, REFRESH, RETRY_PAUSE};
 use crate::control::Control;
 use crate::flow::cost;
 use crate::remote::Stage;
@@ -50,7 +50,9 @@ impl Local {
 
     pub(super) fn on_action(&mut self, now: Instant, action: Action, effects: &mut Effects) {
         match action {
-            Action::Send { hop, frame } => effects.frames.push((self.addr, hop, frame)),
+            Action::Send { hop, frame } => {
+                effects.frames.push(Frame { from: self.addr, hop, bytes: frame, bare: None });
+            }
             Action::Deliver { plane, payload, back } => {
                 let payload = payload.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
                 self.endpoint.handle(now, Way::back(plane, back), payload, &mut self.events);
@@ -62,11 +64,12 @@ impl Local {
 
     pub(super) fn on_event(&mut self, now: Instant, event: Event<Way>, effects: &mut Effects) {
         match event {
-            Event::Transmit { place, bytes } => self.transmit(now, place, bytes),
+            Event::Transmit { place, bytes } => self.transmit(now, place, bytes, effects),
             Event::Up { session, remote, place, .. } => {
                 self.on_up(now, session, remote, place.plane, effects);
             }
-            Event::Received { session, remote, place, kind, payload, .. } => {
+            Event::Received { session, remote, place, kind, flags, payload } => {
+                let payload = if kind == FrameKind::Packet { finished(payload, flags) } else { payload };
                 self.on_received(now, (session, remote, place.plane), kind, payload, effects);
             }
             Event::Down { remote, plane, session, why } => {
@@ -79,12 +82,23 @@ impl Local {
         }
     }
 
-    pub(super) fn transmit(&mut self, now: Instant, way: Way, bytes: Bytes) {
+    pub(super) fn transmit(&mut self, now: Instant, way: Way, bytes: Bytes, effects: &mut Effects) {
         let Some(to) = way.to else {
             self.counters.unroutable += 1;
             return;
         };
         let by = Constraint::in_plane(way.plane);
+        // Handshakes begin with a smaller number: their heads tell too much to go without a link frame.
+        let is_of_session = bytes.first_chunk().is_some_and(|head| u32::from_le_bytes(*head) >= FIRST_INDEX);
+        if is_of_session
+            && let Some((hop, header)) = self.router.header(to, &by)
+            && to == To::Node(hop.peer)
+        {
+            let bare = Some(header.len());
+            let bytes = [&header[..], &bytes].concat().into();
+            effects.frames.push(Frame { from: self.addr, hop, bytes, bare });
+            return;
+        }
         if let Err(why) = self.router.handle_above(now, to, bytes, &by, &mut self.outbox) {
             self.on_unroutable(to, why);
         }
@@ -226,3 +240,17 @@ impl Local {
         }
     }
 }
+
+/// The packet with its checksum, where its sender left that to the receiver's device.
+fn finished(packet: Bytes, flags: u8) -> Bytes {
+    if flags & frame::NEEDS_CSUM == 0 {
+        return packet;
+    }
+    let mut packet = packet.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    // What has no checksum to finish is no packet that any device would take.
+    let _finished = byway_fastpath::checksum::finish(&mut packet);
+    packet.freeze()
+}
+
+/// Receiver indices begin here; what begins with a smaller number is a handshake's message (spec/20-session.md).
+const FIRST_INDEX: u32 = 256;

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod events;
+mod shared;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use byway_api::{ApiError, Code, Kind};
 use byway_identity::{Addr, Entropy, Prefix, PublicKey};
+use byway_link::Watch;
 use byway_network::{Constraint, Hop, Network, Outbox, Plane, To};
-use byway_session::{Endpoint, Event, SessionStatus};
+use byway_session::{Endpoint, Event, SessionId, SessionStatus};
 
 use crate::control::Control;
 use crate::flow::cost;
@@ -36,11 +38,22 @@ const REFRESH: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Effects {
     /// Frames to neighbours: other nodes of this daemon, or peers.
-    pub(crate) frames: Vec<(Addr, Hop, Bytes)>,
+    pub(crate) frames: Vec<Frame>,
     /// Ways whose frame size is wanted: local node, remote node, plane.
     pub(crate) sizes: Vec<(Addr, Addr, Plane)>,
     /// What the driver is to do.
     pub(crate) outputs: Vec<Output>,
+}
+
+/// A frame of the network, on its way to a neighbour.
+pub(crate) struct Frame {
+    /// The hosted node that sends it.
+    pub(crate) from: Addr,
+    /// The neighbour.
+    pub(crate) hop: Hop,
+    pub(crate) bytes: Bytes,
+    /// Behind so many bytes a frame of a session with the neighbour itself follows, which may as well go without them.
+    pub(crate) bare: Option<usize>,
 }
 
 /// What a node counted.
@@ -88,6 +101,8 @@ pub(crate) struct Local {
     refresh_at: Option<Instant>,
     /// Remote nodes that gave way to others, until the driver is told.
     forgotten: Vec<(Addr, Plane)>,
+    /// What threads have done in its sessions.
+    watched: HashMap<SessionId, (Addr, Plane, Watch)>,
 }
 
 impl Local {
@@ -111,6 +126,7 @@ impl Local {
             events: Vec::new(),
             refresh_at: None,
             forgotten: Vec::new(),
+            watched: HashMap::new(),
         }
     }
 
