@@ -88,12 +88,17 @@ impl Queue {
         space: &mut [u8],
         mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        if self.vnet {
-            return read(space);
-        }
-        let Some((header, packet)) = space.split_at_mut_checked(vnet::LENGTH) else { return Ok(0) };
-        header.fill(0);
-        Ok(read(packet)? + vnet::LENGTH)
+        let length = if self.vnet {
+            read(space)?
+        } else {
+            let (header, packet) = space.split_at_mut(vnet::LENGTH.min(space.len()));
+            header.fill(0);
+            match read(packet)? {
+                0 => 0,
+                length => length + vnet::LENGTH,
+            }
+        };
+        if length == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(length) }
     }
 
     /// Writes one packet, which is in parts.

@@ -124,6 +124,7 @@ impl Queue {
 fn length(event: &Event) -> usize {
     match event {
         Event::Frame { frame, .. } => frame.len(),
+        Event::Unsealed { payload, .. } => payload.len(),
         _ => 0,
     }
 }

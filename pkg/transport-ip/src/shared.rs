@@ -555,3 +555,29 @@ fn enlarge_buffers(socket: &std::net::UdpSocket) {
         let _ = plain.set_send_buffer_size(PLAIN_BUFFER);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_that_refuses_trains_has_a_pause_and_others_have_none() {
+        let pauses = Pauses::new();
+        let (odd, other) = (([192, 0, 2, 1], 9).into(), ([192, 0, 2, 2], 9).into());
+        assert!(pauses.allow(odd));
+        pauses.pause(odd);
+        assert!(!pauses.allow(odd) && pauses.allow(other));
+        // It ends: as if it had been told long ago.
+        pauses.slot(odd).store(1, Ordering::Relaxed);
+        let past = Pauses { start: Instant::now() - std::time::Duration::from_millis(2), ..pauses };
+        assert!(past.allow(odd));
+    }
+
+    #[test]
+    fn labels_without_meaning_are_gone() {
+        let canonical = |text: &str| canonical(text.parse().unwrap()).to_string();
+        assert_eq!(canonical("[::ffff:192.0.2.1]:9"), "192.0.2.1:9");
+        assert_eq!(canonical("[2001:db8::1%5]:9"), "[2001:db8::1]:9");
+        assert_eq!(canonical("[fe80::1%5]:9"), "[fe80::1%5]:9");
+    }
+}

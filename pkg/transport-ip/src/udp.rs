@@ -256,11 +256,11 @@ impl Underlay for UdpPort {
     }
 
     fn hand_up(&self, batch: &mut Vec<HandUp>) {
-        let events = batch.drain(..).filter_map(|what| match what {
-            HandUp::Datagram { from, bytes } => {
-                Some(Event::Frame { place: place(self.id, from), frame: bytes })
+        let events = batch.drain(..).map(|what| match what {
+            HandUp::Datagram { from, bytes } => Event::Frame { place: place(self.id, from), frame: bytes },
+            HandUp::Unsealed { from, index, kind, flags, payload } => {
+                Event::Unsealed { place: place(self.id, from), index, kind, flags, payload }
             }
-            HandUp::Unsealed { .. } => None,
         });
         self.shared.count_unread(self.feed.push(events));
     }
