@@ -39,6 +39,9 @@ enum Chore {
     /// Measures.
     #[command(subcommand)]
     Bench(bench::Chore),
+    /// Runs for a long time.
+    #[command(subcommand)]
+    Soak(bench::Soak),
 }
 
 #[derive(clap::Args)]
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Chore::Layers => suite::run(&["layers"], &[], false),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Bench(chore) => bench::run(&chore),
+        Chore::Soak(soak) => bench::soak(&soak),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,12 +1,15 @@
-//! Benchmarks that anyone can run: `cargo xtask bench messages`.
+//! Benchmarks that anyone can run: `cargo xtask bench messages`, `cargo xtask bench peers`, `cargo xtask soak fast`.
 //!
-//! They start real daemons on this machine, talk to them through their local API as any program would, and count what comes
-//! out at the other end. In a short form they run in the suite, where they judge what is delivered and never how fast.
+//! They start real daemons on this machine, talk to them as any program would, and count what comes out at the other end. In a
+//! short form they run in the suite, where they judge what is delivered and never how fast.
 
 pub mod fleet;
+pub mod install;
 pub mod messages;
 pub mod raw;
 pub mod report;
+pub mod side;
+pub mod soak;
 pub mod streams;
 
 use std::path::Path;

@@ -1,15 +1,20 @@
-//! Runs the benchmarks; `cargo xtask bench` builds it and the daemon before.
+//! Runs the benchmarks; `cargo xtask bench` and `cargo xtask soak` build it and the daemon before.
 
-use std::path::{Path, PathBuf};
+mod commands;
+
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result};
-use byway_bench::fleet::{Fleet, START, built_byway, in_path};
-use byway_bench::messages::{End, Load, measure};
-use byway_bench::report::{Machine, Report, Row, StreamRow, Subject, Way};
-use byway_bench::{open, open_node, streams};
+use anyhow::Result;
+use byway_bench::install::Install;
+use byway_bench::side::campaign::STOP;
+use byway_bench::side::udp;
 use clap::{Parser, Subcommand};
+
+use crate::commands::messages::Messages;
+use crate::commands::peers::Peers;
+use crate::commands::soak::Soak;
 
 /// Benchmarks of Byway.
 #[derive(Parser)]
@@ -23,40 +28,38 @@ struct Arguments {
 enum Benchmark {
     /// Messages and byte streams, over two hops and between two nodes of one daemon.
     Messages(Messages),
-}
-
-#[derive(clap::Args)]
-struct Messages {
-    /// Bytes of each message.
-    #[arg(long, default_value_t = 1280, value_parser = clap::value_parser!(u16).range(8..))]
-    size: u16,
-    /// How long each measurement sends, in seconds.
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// Bytes of each stream, in millions.
-    #[arg(long, default_value_t = 200)]
-    stream_megabytes: u64,
-    /// The daemon; without it the one that was built with this program.
-    #[arg(long, value_name = "PROGRAM")]
-    byway: Option<PathBuf>,
-    /// INET256's reference; without it `inet256` if it is in the path.
-    #[arg(long, value_name = "PROGRAM")]
-    inet256: Option<PathBuf>,
-    /// Prints JSON.
-    #[arg(long)]
-    json: bool,
-    /// Writes docs/benchmarks.md.
-    #[arg(long)]
-    write: bool,
-    /// Fails unless two hops are so many times as fast as the reference.
-    #[arg(long, value_name = "TIMES")]
-    require: Option<f64>,
+    /// Byway beside other programs that join hosts, in network namespaces.
+    Peers(Box<Peers>),
+    /// Installs those programs from package registries.
+    Install(Install),
+    /// Traffic while everything around it changes: the longest stall, memory, panics.
+    Soak(Soak),
+    /// Sends datagrams as it is told; part of `peers`.
+    #[command(hide = true)]
+    UdpSource { to: SocketAddr },
+    /// Counts datagrams; part of `peers`.
+    #[command(hide = true)]
+    UdpSink { at: SocketAddr },
+    /// Asks the resolver on this host for a name; part of `peers`.
+    #[command(hide = true)]
+    AskName {
+        name: String,
+        #[arg(long)]
+        port: u16,
+    },
 }
 
 fn main() -> ExitCode {
-    let Benchmark::Messages(arguments) = Arguments::parse().benchmark;
-    let runtime = tokio::runtime::Runtime::new().context("no runtime");
-    match runtime.and_then(|runtime| runtime.block_on(run(&arguments))) {
+    let outcome = match &Arguments::parse().benchmark {
+        Benchmark::Messages(arguments) => commands::messages::run(arguments),
+        Benchmark::Peers(arguments) => interruptible().and_then(|()| commands::peers::run(arguments)),
+        Benchmark::Install(arguments) => arguments.run(),
+        Benchmark::Soak(arguments) => interruptible().and_then(|()| commands::soak::run(arguments)),
+        Benchmark::UdpSource { to } => udp::source(*to).map(|()| true),
+        Benchmark::UdpSink { at } => udp::sink(*at).map(|()| true),
+        Benchmark::AskName { name, port } => byway_bench::side::name::ask(name, *port).map(|()| true),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -66,61 +69,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ways, and the place in the line of the daemon at their end; all begin at the first.
-const WAYS: [(Way, usize); 2] = [(Way::TwoHops, 2), (Way::SameDaemon, 0)];
-
-async fn run(arguments: &Messages) -> Result<bool> {
-    let byway = arguments.byway.clone().map_or_else(built_byway, Ok)?;
-    let load =
-        Load { size: arguments.size.into(), time: Duration::from_secs(arguments.seconds), count: u64::MAX };
-    let mut rows = Vec::new();
-    let fleet = Fleet::byway(&byway).await?;
-    for subject in [Subject::Byway, Subject::BywayInet256Api] {
-        rows.extend(both_ways(&fleet, subject, load).await.with_context(|| fleet.logs())?);
-    }
-    let mut carried = Vec::new();
-    for (way, target) in WAYS {
-        let (from, to) = (open_node(fleet.api(0)).await?, open_node(fleet.api(target)).await?);
-        let measured = streams::measure(from, to, arguments.stream_megabytes * 1_000_000).await;
-        carried.push(StreamRow { way, carried: measured.with_context(|| fleet.logs())? });
-    }
-    fleet.stop().await?;
-    if let Some(inet256) = arguments.inet256.clone().or_else(|| in_path("inet256")) {
-        let fleet = Fleet::inet256(&inet256).await?;
-        rows.extend(both_ways(&fleet, Subject::Inet256, load).await.with_context(|| fleet.logs())?);
-        fleet.stop().await?;
-    }
-
-    let report = Report::new(Machine::this(version(&byway)?), rows, carried);
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{}", report.markdown());
-    }
-    if arguments.write {
-        std::fs::write("docs/benchmarks.md", report.markdown()).context("docs/benchmarks.md")?;
-    }
-    let enough = arguments.require.is_none_or(|least| report.ratio.is_some_and(|ratio| ratio >= least));
-    if !enough {
-        eprintln!("two hops are slower than required");
-    }
-    Ok(enough)
-}
-
-async fn both_ways(fleet: &Fleet, subject: Subject, load: Load) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (way, target) in WAYS {
-        let raw = subject != Subject::Byway;
-        let (from, to): (End, End) = (open(fleet.api(0), raw).await?, open(fleet.api(target), raw).await?);
-        from.reaches(&to, START).await?;
-        let before = fleet.cpu();
-        let seen = measure(&from, &to, load).await?;
-        rows.push(Row { way, subject, seen, cpu_seconds: (fleet.cpu() - before).as_secs_f64() });
-    }
-    Ok(rows)
-}
-
-fn version(byway: &Path) -> Result<String> {
-    let output = std::process::Command::new(byway).arg("--version").output()?;
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+/// From now on an interrupt ends the run in order, with all that it made; a second one ends it at once, and the namespaces go with
+/// the process all the same.
+fn interruptible() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if STOP.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+                eprintln!("ending after this measurement; once more to end at once");
+            }
+        });
+    });
+    Ok(())
 }

@@ -134,9 +134,23 @@ impl Report {
 
     /// For people.
     pub fn markdown(&self) -> String {
+        let sections = self.sections().into_iter();
+        sections.map(|(title, body)| format!("## {title}\n\n{body}")).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Sections of the page, each with its title.
+    pub fn sections(&self) -> Vec<(&'static str, String)> {
+        let mut sections = vec![("Messages", self.messages())];
+        if !self.streams.is_empty() {
+            sections.push(("Byte streams", self.byte_streams()));
+        }
+        sections
+    }
+
+    fn messages(&self) -> String {
         let Machine { cores, arch, kernel, build, version } = &self.machine;
         let mut text = format!(
-            "# Benchmarks\n\n`cargo xtask bench messages --write` measures and writes this page.\n\n## Messages\n\n\
+            "`cargo xtask bench messages --write` measures and writes this section and the next.\n\n\
              {version}, {build} build, {cores} cores ({arch}), Linux {kernel}. Three daemons A–B–C on this one machine, linked by UDP \
              over loopback, encrypted on each hop and from end to end; sender, receiver and daemons share the cores. The sender offers as fast as it \
              is taken.\n\n\
@@ -174,10 +188,13 @@ impl Report {
             };
             let _ = write!(text, "\nTwo hops through our own API: **{ratio:.0} times** {basis}.\n");
         }
-        if !self.streams.is_empty() {
-            text += "\n## Byte streams\n\nOne stream, as `byway dial` and `byway listen` use it, between the same nodes.\n\n\
-                     | way | MB | Mbit/s |\n|---|---:|---:|\n";
-        }
+        text
+    }
+
+    fn byte_streams(&self) -> String {
+        let mut text = "One stream, as `byway dial` and `byway listen` use it, between the same nodes.\n\n\
+                        | way | MB | Mbit/s |\n|---|---:|---:|\n"
+            .to_owned();
         for row in &self.streams {
             let megabytes = row.carried.bytes as f64 / 1e6;
             let _ = writeln!(text, "| {} | {megabytes:.0} | {:.1} |", row.way.name(), row.carried.mbits());

@@ -102,6 +102,28 @@ impl Wire {
         seed: u64,
         faults: &Faults,
     ) -> Result<Self> {
+        Self::join_hosts(world, left, right, seed, faults, true)
+    }
+
+    /// The same, without a file of what passes: for more bytes than a disk should see.
+    pub fn join_unrecorded(
+        world: &World,
+        left: (&Host, &str, &str),
+        right: (&Host, &str, &str),
+        seed: u64,
+        faults: &Faults,
+    ) -> Result<Self> {
+        Self::join_hosts(world, left, right, seed, faults, false)
+    }
+
+    fn join_hosts(
+        world: &World,
+        left: (&Host, &str, &str),
+        right: (&Host, &str, &str),
+        seed: u64,
+        faults: &Faults,
+        recorded: bool,
+    ) -> Result<Self> {
         let name = format!("{}-{}-{}", left.0.name(), right.0.name(), left.1);
         let control = world.path(format!("wire-{name}.sock"));
         let pcap = world.path(format!("wire-{name}.pcap"));
@@ -110,7 +132,10 @@ impl Wire {
         for (side, (host, interface, _)) in [("--left", left), ("--right", right)] {
             command.arg(side).arg(format!("{}:{interface}", host.pid()));
         }
-        command.arg("--control").arg(&control).arg("--pcap").arg(&pcap);
+        command.arg("--control").arg(&control);
+        if recorded {
+            command.arg("--pcap").arg(&pcap);
+        }
         command.args(["--seed", &seed.to_string(), "--faults", &serde_json::to_string(faults)?]);
         let process = Process::start(command, world.path(format!("wire-{name}.log")))?;
         let mut wire = Self { process, control, pcap };

@@ -1,0 +1,5 @@
+//! The benchmarks as commands: arguments, then a `run`.
+
+pub(crate) mod messages;
+pub(crate) mod peers;
+pub(crate) mod soak;
