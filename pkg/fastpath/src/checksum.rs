@@ -14,7 +14,7 @@ use crate::packet::{self, FIXED, Protocol, Upper, put_u16};
 ///     &[0, 7, 0, 9, 0, 10, 0, 0], b"hi",
 /// ].concat();
 /// assert!(byway_fastpath::checksum::finish(&mut packet));
-/// assert_eq!(packet[46..48], [0x97, 0x57]);
+/// assert_eq!(packet[46..48], [0x97, 0x5f]);
 /// ```
 #[must_use]
 pub fn finish(packet: &mut [u8]) -> bool {

@@ -83,6 +83,7 @@ fn a_sparse_flow_passes_a_bulk_flow() {
     for _ in 0..20 {
         bench.push(1, 1, 60_000);
     }
+    bench.pop(|_| 60_000);
     for round in 0..200 {
         bench.push(1, 1, 60_000);
         if round % 4 == 0 {
@@ -99,16 +100,19 @@ fn a_sparse_flow_passes_a_bulk_flow() {
 #[test]
 fn a_greedy_flow_takes_no_more_than_its_share() {
     let mut bench = Bench::new(100_000);
-    // Flow 1 pushes ten times what flows 2 and 3 push, in larger packets.
+    // Flow 1 pushes ten times what each of the others pushes, in larger packets, and all push more than there is room for.
     let size = |flow: u64| if flow == 1 { 50_000 } else { 1_000 };
-    for _ in 0..2_000 {
-        bench.push(1, 1, size(1));
+    let start = bench.now;
+    for round in 1..=2_000 {
+        for _ in 0..10 {
+            bench.push(1, 1, size(1));
+        }
         for flow in [2, 3] {
-            for _ in 0..40 {
+            for _ in 0..50 {
                 bench.push(1, flow, size(flow));
             }
         }
-        let until = bench.now + MS;
+        let until = start + round * MS;
         while bench.now < until && bench.pop(size).is_some() {}
     }
     let [one, two, three] = [1, 2, 3].map(|flow| bench.got[&flow]);
