@@ -39,12 +39,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use byway_fastpath::{Gate, Inward, Offloads, Outward, Tables, Underlay};
+use byway_fastpath::{Inward, Offloads, Outward, Tables, Underlay};
 use byway_identity::OsEntropy;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::Portal;
-use crate::queue::Direct;
 use loops::{Lane, Out};
 use wires::{Counts, Device, Wires};
 
@@ -55,8 +54,11 @@ pub struct Config {
     /// the transports have sockets for them.
     pub threads: usize,
     /// Called by each thread before anything else, with its name, to give up rights or ask for another schedule.
-    pub on_thread_start: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub on_thread_start: Option<Hook>,
 }
+
+/// What a thread calls with its own name when it starts.
+pub type Hook = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Threads that run. They end when this is dropped, or when one of them fails.
 pub struct Running {
@@ -118,17 +120,7 @@ pub fn start(
     sockets: &[Arc<dyn Underlay>],
     portal: Option<&Portal>,
 ) -> io::Result<Running> {
-    let direct = portal.and_then(Portal::direct);
-    let gate = portal.filter(|_| direct.is_some()).map(Portal::gate);
-    start_over(config, tables, sockets, direct.zip(gate))
-}
-
-fn start_over(
-    config: &Config,
-    tables: &Arc<Tables>,
-    sockets: &[Arc<dyn Underlay>],
-    device: Option<(Direct, Arc<dyn Gate>)>,
-) -> io::Result<Running> {
+    let device = portal.and_then(|portal| Some((portal.direct()?, portal.gate())));
     let shared = Arc::new(Shared {
         stop: AtomicBool::new(false),
         event: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,

@@ -78,7 +78,7 @@ fn trains_pass_whole_and_in_order_with_and_without_help() {
             let (sends, receives) = (a.counters().sends, b.counters().receives);
             match ways.0 {
                 Offload { segment: true, .. } | Offload { mmsg: true, .. } => {
-                    assert_eq!(sends, 1, "{ways:?}")
+                    assert_eq!(sends, 1, "{ways:?}");
                 }
                 _ => assert_eq!(sends, 41, "{ways:?}"),
             }
