@@ -37,6 +37,17 @@ impl<P: Place> Endpoint<P> {
         }
     }
 
+    /// What [`Endpoint::halves`] shows, to be compared; nothing of an endpoint that is too busy for it.
+    pub(crate) fn shown(&self) -> Vec<(crate::SessionId, u32, P, bool)> {
+        if self.sessions.len() > 8 {
+            return Vec::new();
+        }
+        let mut all: Vec<_> =
+            self.halves().map(|half| (half.session, half.index, half.place.clone(), half.in_use)).collect();
+        all.sort_by_key(|half| half.0);
+        all
+    }
+
     pub(crate) fn own_record(&self) -> crate::record::Record {
         self.keys.current().record.clone()
     }

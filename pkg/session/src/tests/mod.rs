@@ -2,8 +2,10 @@
 
 mod ciphers;
 mod frames;
+mod halves;
 mod handshakes;
 mod hostile;
 mod load;
+mod threads;
 mod vectors;
 pub(crate) mod world;

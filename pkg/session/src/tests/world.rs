@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use byway_identity::{Addr, Entropy, SeededEntropy, SigningKey};
 
-use crate::{Ciphers, Config, Connect, Endpoint, Event, FrameKind, Place, SessionId, Use};
+use crate::{
+    Ciphers, Config, Connect, Endpoint, Event, FrameKind, Halves, Opened, Place, SessionId, Use, frame,
+};
 
 pub(crate) const UNIX: u64 = 1_800_000_000;
 pub(crate) const LATENCY: Duration = Duration::from_millis(10);
@@ -96,6 +98,10 @@ pub(crate) struct World {
     queue: BTreeMap<(Instant, u64), Datagram>,
     sequence: u64,
     entropy: SeededEntropy,
+    /// Whether frames are opened beside the endpoints, as threads do, wherever that is possible.
+    pub(crate) beside: bool,
+    /// How many were.
+    pub(crate) opened_beside: u64,
     /// After which delays a datagram arrives; none: it is lost.
     pub(crate) fate: Fate,
 }
@@ -130,6 +136,8 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             entropy: SeededEntropy::new(seed),
+            beside: false,
+            opened_beside: 0,
             fate: Box::new(|_, _| vec![LATENCY]),
         }
     }
@@ -155,6 +163,11 @@ impl World {
     pub(crate) fn restart(&mut self, node: usize, config: Config) {
         let entropy = SeededEntropy::new(self.entropy.next_u64());
         self.nodes[node] = Endpoint::new(self.now, config, Box::new(entropy));
+    }
+
+    /// As [`World::restart`], with this randomness.
+    pub(crate) fn restart_alike(&mut self, node: usize, config: Config, seed: u64) {
+        self.nodes[node] = Endpoint::new(self.now, config, Box::new(SeededEntropy::new(seed)));
     }
 
     /// From now on the node sends from `spot`; what is sent to its old spots is lost if `leave`.
@@ -206,7 +219,11 @@ impl World {
         act: impl FnOnce(&mut Endpoint<Spot>, Instant, &mut Vec<Event<Spot>>) -> T,
     ) -> T {
         let mut out = Vec::new();
+        let before = (self.nodes[node].generation(), self.nodes[node].shown());
         let result = act(&mut self.nodes[node], self.now, &mut out);
+        if self.nodes[node].generation() == before.0 {
+            assert_eq!(self.nodes[node].shown(), before.1, "what is shared changed without a word");
+        }
         for event in out {
             match event {
                 Event::Transmit { place, bytes } => {
@@ -237,6 +254,25 @@ impl World {
         self.tape.len() - before
     }
 
+    /// A datagram came to `node`.
+    fn arrive(&mut self, node: usize, place: Spot, bytes: &[u8]) {
+        let mut bytes = BytesMut::from(bytes);
+        let index = frame::index(&bytes);
+        let half = |half: &Halves<'_, Spot>| Some(half.index) == index && *half.place == place;
+        let inbound = self.nodes[node].halves().find(half).map(|half| half.inbound.clone());
+        let Some(inbound) = inbound.filter(|_| self.beside) else {
+            return self.act(node, |node, now, out| node.handle(now, place, bytes, out));
+        };
+        let opened = inbound.lock().open(self.now, &mut bytes);
+        if let (Some(index), Ok(Opened { kind, flags, payload, .. })) = (index, opened) {
+            self.opened_beside += 1;
+            let payload = bytes.freeze().slice(payload);
+            self.act(node, |node, now, out| {
+                node.handle_opened(now, index, place, kind, flags, payload, out);
+            });
+        }
+    }
+
     /// The next thing that happens, if it does before `until`.
     fn step(&mut self, until: Instant) -> bool {
         let arrival = self.queue.keys().next().map(|(at, _)| *at);
@@ -248,8 +284,7 @@ impl World {
                 let (_, datagram) = self.queue.pop_first().expect("it was seen");
                 if let Some(node) = self.spots.get(&datagram.to).copied() {
                     let place = self.source(datagram.from);
-                    let bytes = BytesMut::from(&datagram.bytes[..]);
-                    self.act(node, |node, now, out| node.handle(now, place, bytes, out));
+                    self.arrive(node, place, &datagram.bytes);
                 }
                 true
             }
