@@ -4,7 +4,7 @@
 
 use crate::checksum;
 use crate::packet::{
-    self, CWR, FIN, FIXED, PSH, Protocol, RST, SYN, TCP_FLAGS, TCP_SEQUENCE, UDP_LENGTH, URG, Upper, put_u16,
+    CWR, FIN, FIXED, PSH, Protocol, RST, SYN, TCP_FLAGS, TCP_SEQUENCE, UDP_LENGTH, URG, Upper, put_u16,
     u32_at,
 };
 use crate::vnet::{Gso, GsoKind, Header};
@@ -107,11 +107,6 @@ impl Growing {
             header: headers as u16,
         }
     }
-
-    /// How many segments there are.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
 }
 
 /// Whether `packet` is one whose flags matter to a filter: it opens, ends or resets a connection.
@@ -124,9 +119,4 @@ fn flags(packet: &[u8], upper: Upper) -> u8 {
         Protocol::Tcp => packet[TCP_FLAGS],
         Protocol::Udp => 0,
     }
-}
-
-/// Reads a packet with an unfinished checksum. `None`: it is none that can have one.
-pub(crate) fn read(packet: &[u8]) -> Option<Upper> {
-    packet::is_whole(packet).then(|| Upper::of(packet)).flatten()
 }

@@ -38,12 +38,12 @@ fn merge(segments: &[Vec<u8>]) -> Vec<(Header, Vec<u8>)> {
     let mut wholes = Vec::new();
     let mut rest = segments;
     while let Some((first, others)) = rest.split_first() {
-        let mut growing = Growing::begin(first, merge::read(first).expect("partial"));
+        let mut growing = Growing::begin(first, Upper::of(first).expect("partial"));
         let mut first = first.clone();
         let mut tail = Vec::new();
         rest = others;
         while let Some((next, others)) = rest.split_first()
-            && let upper = merge::read(next).expect("partial")
+            && let upper = Upper::of(next).expect("partial")
             && growing.take(&first, next, upper)
         {
             tail.extend_from_slice(&next[upper.headers..]);
