@@ -49,8 +49,23 @@ body! {
         nodes: usize,
         /// The portal's device, if it is up.
         portal: Option<String>,
+        /// The threads that move packets past the core; none: they all go through it.
+        #[serde(default)]
+        fast: Option<FastInfo>,
         /// What is missing or wrong, in words, with the remedy.
         warnings: Vec<String>,
+    }
+}
+
+body! {
+    /// How packets are moved past the core of a daemon.
+    FastInfo {
+        /// Threads that do.
+        threads: usize,
+        /// What the portal's device takes off them, of `checksum`, `tso` and `uso`.
+        device: Vec<String>,
+        /// What the sockets take off them, of `gso`, `gro` and `mmsg`.
+        sockets: Vec<String>,
     }
 }
 

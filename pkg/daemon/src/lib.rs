@@ -28,6 +28,7 @@
 
 mod api;
 pub mod config;
+mod fast;
 mod log;
 mod notify;
 mod paths;

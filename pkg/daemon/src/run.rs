@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::api::Listeners;
-use crate::config::{Config, Faults, Listen, Peer, ReadError};
+use crate::config::{Cipher, Config, Faults, Listen, Peer, ReadError};
+use crate::fast::Fast;
 use crate::peers::{PeersError, RuntimePeers};
 use crate::privileges::{self, Needs, PrivilegeError};
 use crate::service::{Daemon, Fixed, Overrides, ReloadError, core_levels, load};
@@ -102,8 +103,6 @@ pub enum StartError {
 
 /// How long closing everything may take before the rest is dropped.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Time between key ratchets (spec/20-session.md).
-const RATCHET: Duration = Duration::from_secs(120);
 /// First port that needs no privilege.
 const LOW_PORTS_END: u16 = 1_024;
 
@@ -182,7 +181,7 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
     let own = key.public().addr();
     let mut signals = Signals::new()?;
     let listeners = Listeners::open(&config.api.listen, &state, socket).await?;
-    let transports = crate::transports::open(&config)?;
+    let crate::transports::Opened { transports, ports } = crate::transports::open(&config)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let peers = runtime_peers.over(&config.peers).into_values().filter(|peer| peer.addr != own);
     let core = byway_node::Config {
@@ -194,8 +193,8 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
         peers: peers.map(|Peer { addr, name, endpoints }| (PeerConfig { addr, endpoints }, name)).collect(),
         boot: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         unix: now.as_secs(),
-        ratchet: RATCHET,
-        ciphers: byway_node::Ciphers { aes: has_aes(), aegis: false },
+        ratchet: config.session.ratchet,
+        ciphers: ciphers(&config.session.ciphers),
     };
     let handle = byway_node::start(core, transports);
     let mut troubles = Vec::new();
@@ -204,6 +203,7 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
     }
     let portal = open_portal(&config, handle.main(), &mut troubles).await;
     privileges::drop_low_ports()?;
+    let fast = Fast::start(config.portal.threads, &handle.tables(), ports, portal.as_ref());
 
     let fixed = Fixed {
         config_file,
@@ -218,7 +218,7 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
         troubles,
     };
     let inet256_mancon = config.api.inet256_mancon;
-    let daemon = Daemon::new(handle.clone(), portal.clone(), config, has_file, runtime_peers, fixed);
+    let daemon = Daemon::new(handle.clone(), portal.clone(), fast, config, has_file, runtime_peers, fixed);
     let ended = watch::Sender::new(false);
     let mut tasks = JoinSet::new();
     if let Some(portal) = portal {
@@ -250,6 +250,7 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
     ended.send_replace(true);
     let farewell = async {
         api.stop();
+        daemon.stop_fast().await;
         handle.shutdown().await;
         while tasks.join_next().await.is_some() {}
     };
@@ -363,6 +364,7 @@ async fn open_portal(
         allow: portal.allow.clone(),
         mancon: portal.mancon,
         threads: portal.threads.into(),
+        queues: usize::from(portal.threads / 2).max(1),
         ..byway_portal::Config::default()
     };
     match Portal::open(settings, node).await {
@@ -389,6 +391,22 @@ fn wants_low_ports(config: &Config) -> bool {
     let low = |port: u16| (1..LOW_PORTS_END).contains(&port);
     let udp = config.mancon.direct && config.links.udp.iter().any(|address| low(address.port()));
     udp || config.api.listen.iter().any(|place| matches!(place, Listen::Tcp(address) if low(address.port())))
+}
+
+/// What is offered of what is wanted: only what this machine has instructions for.
+fn ciphers(wanted: &[Cipher]) -> byway_session::Ciphers {
+    byway_session::Ciphers {
+        aes: wanted.contains(&Cipher::Aes) && has_aes(),
+        aegis: wanted.contains(&Cipher::Aegis) && has_aegis(),
+    }
+}
+
+/// Whether AEGIS-128L is fast here, which on x86 asks for more than AES.
+fn has_aegis() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return has_aes() && std::arch::is_x86_feature_detected!("avx");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+    return has_aes();
 }
 
 /// Whether AES is fast here.

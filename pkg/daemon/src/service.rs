@@ -13,6 +13,7 @@ use byway_portal::Portal;
 use tokio::sync::watch;
 
 use crate::config::{self, Config, Peer};
+use crate::fast::Fast;
 use crate::log::{self, Verbosity};
 use crate::peers::{self, PEERS_MAX, PeersError, RuntimePeers};
 
@@ -59,6 +60,7 @@ pub(crate) struct Daemon(Arc<Inner>);
 struct Inner {
     handle: Handle,
     portal: Option<Portal>,
+    fast: Fast,
     /// Why the portal ended before the daemon, for example since somebody deleted its device.
     portal_lost: OnceLock<String>,
     fixed: Fixed,
@@ -80,6 +82,7 @@ impl Daemon {
     pub(crate) fn new(
         handle: Handle,
         portal: Option<Portal>,
+        fast: Fast,
         config: Config,
         has_file: bool,
         runtime: RuntimePeers,
@@ -88,13 +91,18 @@ impl Daemon {
         let live = Mutex::new(Live { config, has_file, runtime });
         let (turn, stop) = (tokio::sync::Mutex::default(), watch::Sender::new(false));
         let portal_lost = OnceLock::new();
-        Self(Arc::new(Inner { handle, portal, portal_lost, fixed, live, turn, stop }))
+        Self(Arc::new(Inner { handle, portal, fast, portal_lost, fixed, live, turn, stop }))
     }
 
     /// Notes that the portal has ended; `why` is for whoever asks for the status.
     pub(crate) fn portal_lost(&self, why: String) {
         // It ends once.
         let _ = self.0.portal_lost.set(why);
+    }
+
+    /// Ends the threads of the fast path.
+    pub(crate) async fn stop_fast(&self) {
+        self.0.fast.stop().await;
     }
 
     /// Waits until someone has asked the daemon to stop.
@@ -129,6 +137,7 @@ impl Daemon {
             warnings
                 .push(format!("the portal has ended, and comes back with a restart of the daemon: {why}"));
         }
+        warnings.extend(self.0.fast.warnings());
         if peers.is_empty() {
             warnings.push("there are no peers: `byway peer add ADDR ENDPOINT` adds one".into());
         }
@@ -155,6 +164,7 @@ impl Daemon {
                 .as_ref()
                 .filter(|_| lost.is_none())
                 .map(|portal| portal.device().to_owned()),
+            fast: self.0.fast.info(),
             warnings,
         })
     }
@@ -407,6 +417,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("portal.mancon", old.portal.mancon != new.portal.mancon),
         ("portal.threads", portal(|portal| portal.threads.to_string())),
         ("links", old.links != new.links),
+        ("session", old.session != new.session),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

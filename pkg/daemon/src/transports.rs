@@ -3,26 +3,40 @@
 use std::io;
 
 use byway_link::{Transport, TransportId};
-use byway_transport_ip::Udp;
+use byway_transport_ip::{Options, Udp, UdpPort};
 
 use crate::config::Config;
 use crate::run::StartError;
 
+/// What was opened.
+#[derive(Default)]
+pub(crate) struct Opened {
+    /// For the core.
+    pub(crate) transports: Vec<Box<dyn Transport>>,
+    /// For the threads of the fast path. While one of a transport's is there, the transport hears through it alone.
+    pub(crate) ports: Vec<UdpPort>,
+}
+
 /// Opens them. Without `mancon.direct` none over clear IP is opened: whoever watches the line would see it.
-pub(crate) fn open(config: &Config) -> Result<Vec<Box<dyn Transport>>, StartError> {
+pub(crate) fn open(config: &Config) -> Result<Opened, StartError> {
+    let mut opened = Opened::default();
     if !config.mancon.direct {
-        return Ok(Vec::new());
+        return Ok(opened);
     }
-    let mut transports: Vec<Box<dyn Transport>> = Vec::new();
+    let pairs = usize::from(config.portal.threads / 2).max(1);
+    let options = Options { reuse_port: pairs > 1, ..Options::default() };
     for (number, address) in (0..).zip(&config.links.udp) {
-        let udp = Udp::bind(TransportId(number), *address).map_err(|source| StartError::Listen {
-            place: format!("udp://{address}"),
-            help: help(&source),
-            source,
-        })?;
-        transports.push(Box::new(udp));
+        let refused =
+            |source| StartError::Listen { place: format!("udp://{address}"), help: help(&source), source };
+        let mut udp = Udp::bind_with(TransportId(number), *address, options).map_err(refused)?;
+        let port = udp.share();
+        for _ in 1..pairs {
+            opened.ports.push(port.sibling().map_err(refused)?);
+        }
+        opened.ports.push(port);
+        opened.transports.push(Box::new(udp));
     }
-    Ok(transports)
+    Ok(opened)
 }
 
 /// What helps when a place to listen at is refused.
@@ -45,11 +59,23 @@ mod tests {
     async fn no_clear_socket_is_opened_without_direct() {
         let mut config = Config::default();
         config.links.udp = vec![([127, 0, 0, 1], 0).into()];
-        assert!(open(&config).expect("nothing to do").is_empty());
+        assert!(open(&config).expect("nothing to do").transports.is_empty());
         config.mancon.direct = true;
         let opened = open(&config).expect("loopback has free ports");
-        assert_eq!(opened.len(), 1);
-        assert_eq!(opened[0].listening().len(), 1);
+        assert_eq!((opened.transports.len(), opened.ports.len()), (1, 1));
+        assert_eq!(opened.transports[0].listening().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn each_pair_of_threads_has_sockets_of_its_own_at_one_address() {
+        let mut config = Config::default();
+        config.mancon.direct = true;
+        config.portal.threads = 6;
+        config.links.udp = vec![([127, 0, 0, 1], 0).into()];
+        let opened = open(&config).expect("loopback has free ports");
+        let at: Vec<_> = opened.ports.iter().map(|port| port.socket().local_addr()).collect();
+        assert_eq!(at.len(), 3);
+        assert!(at.iter().all(|one| *one == at[0]));
     }
 
     #[tokio::test]
@@ -58,7 +84,7 @@ mod tests {
         let mut config = Config::default();
         config.mancon.direct = true;
         config.links.udp = vec![taken.local_addr().expect("bound")];
-        let told = open(&config).expect_err("taken").to_string();
+        let told = open(&config).err().expect("taken").to_string();
         assert!(told.contains("another program has it"), "{told}");
     }
 }

@@ -155,6 +155,7 @@ impl Realm {
             peers: peers.len(),
             nodes: self.hosted().len(),
             portal: None,
+            fast: None,
             warnings: Vec::new(),
         }
     }

@@ -13,6 +13,7 @@ mod tests;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use byway_api::ManCon;
 use byway_identity::{Addr, Ipv6Range};
@@ -48,6 +49,8 @@ pub struct Config {
     pub portal: Portal,
     /// `[links]`.
     pub links: Links,
+    /// `[session]`.
+    pub session: Session,
     /// `[[peers]]`.
     pub peers: Vec<Peer>,
 }
@@ -120,7 +123,7 @@ pub struct Portal {
     pub mtu: u16,
     /// Level of packets; none: the default of all.
     pub mancon: Option<ManCon>,
-    /// Threads that move packets.
+    /// Threads that move packets, of this machine and of others: 1, 2 or more pairs.
     pub threads: u16,
     /// Who may open flows to this machine.
     pub allow: Vec<Allow>,
@@ -133,6 +136,24 @@ pub struct Links {
     pub accept: Accept,
     /// Where UDP listens.
     pub udp: Vec<SocketAddr>,
+}
+
+/// Encryption, on links and end to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Ciphers that are offered besides ChaCha20-Poly1305, which always is.
+    pub ciphers: Vec<Cipher>,
+    /// Time between key ratchets.
+    pub ratchet: Duration,
+}
+
+/// A cipher that is faster than ChaCha20-Poly1305 where the machine has instructions for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cipher {
+    /// AES-256-GCM.
+    Aes,
+    /// AEGIS-128L: taken before all others where both ends offer it.
+    Aegis,
 }
 
 /// A peer to keep a link to.
@@ -211,6 +232,7 @@ impl Default for Config {
                 accept: Accept::Peers,
                 udp: vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 2561))],
             },
+            session: Session { ciphers: vec![Cipher::Aes], ratchet: Duration::from_secs(120) },
             peers: Vec::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use byway_api::ManCon;
 use byway_identity::Addr;
@@ -11,7 +12,7 @@ use toml::de::DeTable;
 
 use super::fault::{Log, suggest};
 use super::read::{Section, Value};
-use super::{Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal};
+use super::{Cipher, Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Session};
 
 /// Schemes whose transports are built in.
 const BUILT_IN: [Scheme; 1] = [Scheme::Udp];
@@ -37,6 +38,7 @@ pub(super) fn config(text: &str, file: &str) -> Result<Config, Faults> {
     mancon(root.section("mancon"), &mut config.mancon);
     portal(root.section("portal"), &names, &mut config.portal);
     links(root.section("links"), &mut config.links);
+    session(root.section("session"), &mut config.session);
     proxy(root.section("proxy"));
     let mut section = root.section("log");
     config.log = section.parsed("level", config.log, |value, text| {
@@ -167,8 +169,9 @@ fn portal(mut section: Section<'_, '_>, names: &HashMap<String, Addr>, portal: &
     }
     portal.mancon = section.parsed("mancon", None, optional_level);
     portal.threads = section.number("threads", portal.threads);
-    if !(1..=64).contains(&portal.threads) {
-        section.fault_at("threads", "a portal has 1 to 64 threads", None);
+    if !(portal.threads == 1 || (2..=64).contains(&portal.threads) && portal.threads.is_multiple_of(2)) {
+        let what = "there are 1, 2 or another even number of threads, up to 64";
+        section.fault_at("threads", what, Some("one thread for both directions, or pairs of them".into()));
     }
     for mut rule in section.sections("allow") {
         let peer = rule.parsed("peer", None, |value, text| match text {
@@ -246,6 +249,23 @@ fn links(mut section: Section<'_, '_>, links: &mut Links) {
         serial.number("baud", 115_200u32);
         serial.parsed("framing", (), |value, text| value.choice(text, &[("kiss", ()), ("hdlc", ())]));
         serial.finish();
+    }
+    section.finish();
+}
+
+fn session(mut section: Section<'_, '_>, session: &mut Session) {
+    let default = session.ciphers.iter().copied().map(Some).collect();
+    let ciphers = section.list("ciphers", default, |value, text| {
+        let (aes, aegis) = (Some(Cipher::Aes), Some(Cipher::Aegis));
+        value.choice(text, &[("aes-256-gcm", aes), ("aegis-128l", aegis), ("chacha20-poly1305", None)])
+    });
+    session.ciphers = ciphers.into_iter().flatten().collect();
+    let longest = session.ratchet.as_secs();
+    let seconds = section.number("ratchet_seconds", longest);
+    if (1..=longest).contains(&seconds) {
+        session.ratchet = Duration::from_secs(seconds);
+    } else {
+        section.fault_at("ratchet_seconds", format!("keys live 1 to {longest} seconds"), None);
     }
     section.finish();
 }
