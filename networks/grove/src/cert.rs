@@ -85,7 +85,7 @@ pub(crate) struct Cert {
     pub(crate) offer: Arc<Offer>,
     pub(crate) tree: TreeId,
     pub(crate) seq: Seq,
-    signature: Signature,
+    pub(crate) signature: Signature,
     /// The first bytes of the hash, by which neighbours compare what they hold.
     pub(crate) id: u64,
 }
@@ -157,6 +157,12 @@ impl Offer {
     /// The link from the parent to the child.
     pub(crate) fn step(&self) -> Step {
         Step { label: self.label, cost: self.cost }
+    }
+
+    /// What stands for the offer in the sums by which neighbours compare what they hold.
+    pub(crate) fn id(&self) -> u64 {
+        let bytes = self.signature.as_bytes();
+        bytes[..8].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
     }
 
     pub(crate) fn child_key(&self) -> &[u8; 32] {

@@ -1,7 +1,7 @@
 //! Frames that neighbours tell each other things by.
 //!
 //! ```text
-//! HELLO   0x01  flags u8 · boot v · cost u16 · certs u64 · filters u32 · view u32     flags: 1 leaf, 2 please answer
+//! HELLO   0x01  flags u8 · boot v · cost u16 · certs u64 · filters u32 · view u32 · key?    flags: 1 leaf, 2 please answer, 4 key
 //! CERTS   0x02  n v · (kind u8 · OFFER | CERT | PULSE)*                               kind: 1, 2, 3
 //! HOME    0x03  version u32 · label v · cost u16 · coordinates                        to a leaf: where its hub is
 //! FILTER  0x04  tree u8 · version u32 · count v · form u8 · positions                 form: 0 full, 1 list, 2 bits, 3 more
@@ -19,7 +19,7 @@ use byway_identity::Prefix;
 use byway_network::{Class, Family, FrameError, Plane};
 use byway_wire::{Malformed, Reader, VARINT_MAX, Writer};
 
-use crate::cert::{Cert, Offer, Pulse};
+use crate::cert::{Cert, Offer, Pulse, read_key, write_key};
 use crate::coords::{Coords, LABEL_BOUND, Step, label};
 use crate::filter::{BITS, Bits};
 use crate::location::Location;
@@ -57,6 +57,8 @@ pub(crate) struct Hello {
     pub(crate) filters: u32,
     /// The version of the receiver's view, or of its home, that the sender has.
     pub(crate) view: u32,
+    /// The sender's key, in greetings and the answers to them.
+    pub(crate) key: Option<[u8; 32]>,
 }
 
 /// One item of CERTS.
@@ -128,6 +130,7 @@ pub(crate) enum Frame {
 
 const LEAF: u8 = 1;
 const ANSWER: u8 = 2;
+const KEY: u8 = 4;
 const SAMPLE: u8 = 1;
 const WIDE: u8 = 2;
 const DOWN: u8 = 4;
@@ -207,9 +210,13 @@ impl Frame {
         let w = &mut writer;
         match self {
             Self::Hello(hello) => {
-                let flags = if hello.leaf { LEAF } else { 0 } | if hello.answer { ANSWER } else { 0 };
+                let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+                let flags = flag(hello.leaf, LEAF) | flag(hello.answer, ANSWER) | flag(hello.key.is_some(), KEY);
                 w.u8(HELLO).u8(flags).varint(hello.boot.min(VARINT_MAX)).u16_be(hello.cost);
                 w.u64_be(hello.certs).u32_be(hello.filters).u32_be(hello.view);
+                if let Some(key) = &hello.key {
+                    write_key(w, key);
+                }
             }
             Self::Certs(items) => {
                 w.u8(CERTS).varint(items.len() as u64);
@@ -274,7 +281,7 @@ impl Frame {
 
 fn hello(r: &mut Reader<'_>) -> Result<Hello, Malformed> {
     let flags = r.u8()?;
-    if flags & !(LEAF | ANSWER) != 0 {
+    if flags & !(LEAF | ANSWER | KEY) != 0 {
         return Err(Malformed::Invalid("flags"));
     }
     Ok(Hello {
@@ -285,6 +292,7 @@ fn hello(r: &mut Reader<'_>) -> Result<Hello, Malformed> {
         certs: r.u64_be()?,
         filters: r.u32_be()?,
         view: r.u32_be()?,
+        key: if flags & KEY != 0 { Some(read_key(r)?) } else { None },
     })
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn coords() -> Coords {
 /// One of each kind at least.
 pub(crate) fn samples() -> Vec<Frame> {
     let hello =
-        Hello { leaf: false, answer: true, boot: 1 << 40, cost: 60, certs: 1 << 50, filters: 7, view: 2 };
+        Hello { leaf: false, answer: true, boot: 1 << 40, cost: 60, certs: 1 << 50, filters: 7, view: 2, key: None };
     let pulse = Pulse::make(&key(5), &network(), TreeId::new(Plane::Any, 1), Seq { boot: 4, counter: 88 });
     let cert = cert(1, 2, 3);
     let items = vec![Item::Offer((*cert.offer).clone()), Item::Cert(cert), Item::Pulse(pulse)];
@@ -37,7 +37,7 @@ pub(crate) fn samples() -> Vec<Frame> {
     };
     vec![
         Frame::Hello(hello),
-        Frame::Hello(Hello { leaf: true, answer: false, ..hello }),
+        Frame::Hello(Hello { leaf: true, answer: false, key: Some([8; 32]), ..hello }),
         Frame::Certs(items),
         Frame::Certs(Vec::new()),
         Frame::Home { version: 3, step: Step { label: 9, cost: 1 }, coords: coords() },

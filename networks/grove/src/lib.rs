@@ -8,6 +8,133 @@ mod limit;
 mod location;
 mod names;
 mod packet;
+mod paths;
+mod peer;
 mod registry;
+mod remote;
+mod router;
+mod seek;
+mod store;
+mod tree;
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use byway_identity::Prefix;
+use byway_network::{
+    Class, Constraint, Cost, FrameError, Hop, Network, Outbox, Plane, Route, Setup, To, Unroutable,
+};
 
 pub use registry::Registry;
+
+use crate::router::Router;
+
+/// How many trees there are, and what is shared with other nodes of the process.
+///
+/// All nodes of a network must agree on the numbers.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Trees of plane `any`, 1 to 8.
+    pub trees: u8,
+    /// Trees of each other plane, 1 to 8.
+    pub trees_apart: u8,
+    /// Signatures that have been checked.
+    pub registry: Registry,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { trees: 4, trees_apart: 2, registry: Registry::new() }
+    }
+}
+
+impl Config {
+    fn trees(&self, plane: Plane) -> u8 {
+        let count = if plane == Plane::Any { self.trees } else { self.trees_apart };
+        count.clamp(1, names::TREES_MAX)
+    }
+}
+
+/// A node of a network of trees; see the [crate's front page](crate).
+pub struct Grove {
+    router: Box<Router>,
+}
+
+impl Grove {
+    /// A node without neighbours.
+    pub fn new(now: Instant, setup: Setup) -> Self {
+        Self::with_config(now, setup, Config::default())
+    }
+
+    /// The same, with other numbers of trees, or a [`Registry`] that is shared.
+    pub fn with_config(now: Instant, setup: Setup, config: Config) -> Self {
+        Self { router: Box::new(Router::new(now, setup, config)) }
+    }
+}
+
+impl Network for Grove {
+    fn peer_up(&mut self, now: Instant, hop: Hop, class: Class, cost: Cost, out: &mut Outbox) {
+        self.router.peer_up(now, hop, class, cost, out);
+    }
+
+    fn peer_cost(&mut self, now: Instant, hop: Hop, class: Class, cost: Cost, out: &mut Outbox) {
+        self.router.peer_cost(now, hop, class, cost, out);
+    }
+
+    fn peer_down(&mut self, now: Instant, hop: Hop, out: &mut Outbox) {
+        self.router.peer_down(now, hop, out);
+    }
+
+    fn handle_above(
+        &mut self,
+        now: Instant,
+        to: To,
+        payload: Bytes,
+        by: &Constraint,
+        out: &mut Outbox,
+    ) -> Result<(), Unroutable> {
+        self.router.handle_above(now, to, &payload, by, out)
+    }
+
+    fn handle_below(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        frame: Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        self.router.handle_below(now, hop, frame, out)
+    }
+
+    fn find(&mut self, now: Instant, prefix: Prefix, by: &Constraint, out: &mut Outbox) {
+        self.router.find(now, prefix, by, out);
+    }
+
+    fn sample(&mut self, now: Instant, by: &Constraint, out: &mut Outbox) {
+        self.router.sample(now, by, out);
+    }
+
+    fn set_digest(&mut self, _now: Instant, digest: [u8; 32], _out: &mut Outbox) {
+        self.router.set_digest(digest);
+    }
+
+    fn heartbeat(&mut self, now: Instant, out: &mut Outbox) {
+        self.router.heartbeat(now, out);
+    }
+
+    fn next_heartbeat(&self) -> Option<Instant> {
+        self.router.next_heartbeat()
+    }
+
+    fn overhead(&self) -> usize {
+        packet::OVERHEAD
+    }
+
+    fn next_hop(&self, to: To, by: &Constraint) -> Option<Hop> {
+        self.router.next_hop(to, by)
+    }
+
+    fn routes(&self, limit: usize) -> Vec<Route> {
+        self.router.routes(limit)
+    }
+}

@@ -68,6 +68,11 @@ pub(crate) fn short_id(addr: &Addr) -> ShortId {
     ShortId(id)
 }
 
+impl Rank {
+    /// Worse than any.
+    pub(crate) const WORST: Self = Self([0xff; 16]);
+}
+
 /// The rank of `addr` as root of `tree`.
 pub(crate) fn rank(network: &NetworkId, tree: TreeId, addr: &Addr) -> Rank {
     let hash = labelled_hash("grove/rank", &[network.as_bytes(), &[tree.byte()], addr.as_bytes()]);

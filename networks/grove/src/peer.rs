@@ -1,0 +1,217 @@
+//! What is kept for each hop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use byway_identity::Addr;
+use byway_network::{Class, Cost, Family};
+
+use crate::cert::Offer;
+use crate::coords::{Coords, Step};
+use crate::filter::Bits;
+use crate::frame::Seen;
+use crate::limit::Allowance;
+use crate::names::{ShortId, TreeId, short_id};
+
+/// What a neighbour is, as far as it has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It has not said yet.
+    Unknown,
+    /// A node that carries for others.
+    Full,
+    /// A node that has only us.
+    Leaf,
+}
+
+/// Something that is repeated until it is answered, with growing pauses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Again {
+    pub(crate) at: Instant,
+    pause: Duration,
+}
+
+impl Again {
+    const LONGEST: Duration = Duration::from_secs(8);
+
+    pub(crate) fn after(now: Instant, pause: Duration) -> Self {
+        Self { at: now + pause, pause }
+    }
+
+    /// Whether to do it again now.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.at <= now;
+        if due {
+            self.pause = (self.pause * 2).min(Self::LONGEST);
+            self.at = now + self.pause;
+        }
+        due
+    }
+}
+
+/// The summary that a child has told.
+#[derive(Clone, Debug)]
+pub(crate) struct Below {
+    pub(crate) version: u32,
+    pub(crate) count: u64,
+    pub(crate) bits: Bits,
+}
+
+/// One entry of a view as it was last told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Shown {
+    pub(crate) id: ShortId,
+    pub(crate) family: Family,
+    pub(crate) hash: u64,
+}
+
+/// What both ends compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Sums {
+    pub(crate) certs: u64,
+    pub(crate) filters: u32,
+    pub(crate) view: u32,
+}
+
+/// One hop.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) class: Class,
+    pub(crate) id: ShortId,
+    /// The name of the link on this side.
+    pub(crate) label: u16,
+    pub(crate) role: Role,
+    /// Its key, once it has said, and whether it wants to know ours.
+    pub(crate) key: Option<[u8; 32]>,
+    pub(crate) key_due: bool,
+    /// The start of the peer, once it has said.
+    pub(crate) boot: Option<u64>,
+    /// What this side announces that the link costs, and what it has measured since and when.
+    pub(crate) measured: u16,
+    pub(crate) drift: Option<(u16, Instant)>,
+    /// What the other side announces.
+    pub(crate) theirs: u16,
+    pub(crate) heard: Instant,
+    /// Nothing has come from it for long.
+    pub(crate) silent: bool,
+    pub(crate) hello_at: Instant,
+    pub(crate) greeting: Option<Again>,
+
+    pub(crate) offer_in: Option<Arc<Offer>>,
+    pub(crate) offer_out: Option<Arc<Offer>>,
+    /// The certificates that it has for sure, by id.
+    pub(crate) knows: BTreeSet<u64>,
+    /// What it should have got, what it says it has, and what we have said that we have.
+    pub(crate) told: Sums,
+    pub(crate) has: Sums,
+    pub(crate) said: Option<Sums>,
+    /// It has sent something that it wants to know of whether it came.
+    pub(crate) ack_due: bool,
+    pub(crate) retry: Option<Again>,
+
+    /// Its places in the trees: by the certificates, or, of a hub, as it said.
+    pub(crate) coords: Coords,
+    /// Of a hub: the link from there to here.
+    pub(crate) step: Option<Step>,
+    pub(crate) below: BTreeMap<TreeId, Below>,
+    pub(crate) view: Vec<Seen>,
+    pub(crate) view_version: u32,
+    pub(crate) shown: Vec<Shown>,
+    pub(crate) show_at: Option<Instant>,
+    pub(crate) shows: Allowance,
+
+    pub(crate) newcomers: Allowance,
+    pub(crate) checks: Allowance,
+    pub(crate) lookups: Allowance,
+    pub(crate) probes: Allowance,
+    pub(crate) complaints: Allowance,
+    pub(crate) summaries: Allowance,
+}
+
+impl Peer {
+    pub(crate) fn new(now: Instant, addr: &Addr, class: Class, cost: Cost, label: u16) -> Self {
+        let allow = |burst, millis| Allowance::new(now, burst, Duration::from_millis(millis));
+        Self {
+            class,
+            id: short_id(addr),
+            label,
+            role: Role::Unknown,
+            key: None,
+            key_due: false,
+            boot: None,
+            measured: announced(cost),
+            drift: None,
+            theirs: 0,
+            heard: now,
+            silent: false,
+            hello_at: now + hello_period(class.family()),
+            greeting: Some(Again::after(now, Duration::from_millis(250))),
+            offer_in: None,
+            offer_out: None,
+            knows: BTreeSet::new(),
+            told: Sums::default(),
+            has: Sums::default(),
+            said: None,
+            ack_due: false,
+            retry: None,
+            coords: Coords::default(),
+            step: None,
+            below: BTreeMap::new(),
+            view: Vec::new(),
+            view_version: 0,
+            shown: Vec::new(),
+            show_at: None,
+            shows: allow(4, 1_000),
+            newcomers: allow(1_024, 1_000 / 32),
+            checks: allow(2_048, 5),
+            lookups: allow(1_024, 1_000 / 20),
+            probes: allow(1_024, 1_000 / 50),
+            complaints: allow(64, 1_000 / 20),
+            summaries: allow(256, 100),
+        }
+    }
+
+    /// Whether frames may be given to it: it has said who it is, and has not been silent for long.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.role != Role::Unknown && !self.silent
+    }
+
+    /// The same, of a node that carries for others.
+    pub(crate) fn carries(&self) -> bool {
+        self.role == Role::Full && !self.silent
+    }
+
+    /// When it has been silent for too long.
+    pub(crate) fn silent_at(&self) -> Instant {
+        self.heard + hello_period(self.class.family()) * 7 / 2
+    }
+
+    /// What the link costs, as both ends say: the larger value counts.
+    pub(crate) fn cost(&self) -> u16 {
+        self.measured.max(self.theirs).max(1)
+    }
+
+    pub(crate) fn units(&self) -> u32 {
+        Cost::decode(self.cost()).units().max(1)
+    }
+
+    /// How long to wait for an answer.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(250) + Duration::from_micros(400 * u64::from(self.units().min(100_000)))
+    }
+}
+
+/// The wire form of a cost, never 0.
+pub(crate) fn announced(cost: Cost) -> u16 {
+    cost.max(Cost::LOOPBACK).encode()
+}
+
+/// How often something is said on a link of `family`, if there is nothing else to say.
+pub(crate) fn hello_period(family: Family) -> Duration {
+    Duration::from_secs(match family {
+        Family::Ethernet | Family::Ip => 5,
+        Family::Tor | Family::I2p => 15,
+        Family::Loopback | Family::Mesh => 60,
+    })
+}

@@ -1,0 +1,273 @@
+//! Where other nodes are, as they said themselves.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use byway_identity::Addr;
+use byway_network::{Plane, PathId};
+
+use crate::cert::Seq;
+use crate::coords::Coords;
+use crate::location::Location;
+use crate::names::{ShortId, short_id};
+use crate::paths::{Path, Paths};
+
+/// Most locations.
+pub(crate) const REMOTES_MAX: usize = 4_096;
+/// A location is forgotten after this time.
+const LIFE: Duration = Duration::from_secs(240);
+/// Most ways back.
+pub(crate) const BACKS_MAX: usize = 1_024;
+/// A way back that was not used is forgotten after this time.
+const BACK_LIFE: Duration = Duration::from_secs(300);
+
+/// A node, in one plane.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote {
+    pub(crate) key: [u8; 32],
+    pub(crate) id: ShortId,
+    pub(crate) digest: [u8; 32],
+    pub(crate) seq: Seq,
+    pub(crate) coords: Coords,
+    pub(crate) learned: Instant,
+    /// Somebody said that no way leads there any more.
+    pub(crate) stale: bool,
+    /// Payloads since it was learned, and when the last one was.
+    pub(crate) sent: u32,
+    pub(crate) used: Instant,
+    pub(crate) probe_at: Option<Instant>,
+    pub(crate) paths: Option<Box<Paths>>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Remotes {
+    remotes: BTreeMap<(Addr, Plane), Remote>,
+    ids: BTreeMap<ShortId, Addr>,
+    oldest: Option<Instant>,
+}
+
+impl Remotes {
+    pub(crate) fn len(&self) -> usize {
+        self.remotes.len()
+    }
+
+    pub(crate) fn get(&self, addr: &Addr, plane: Plane) -> Option<&Remote> {
+        self.remotes.get(&(*addr, plane))
+    }
+
+    pub(crate) fn get_mut(&mut self, addr: &Addr, plane: Plane) -> Option<&mut Remote> {
+        self.remotes.get_mut(&(*addr, plane))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Addr, Plane, &Remote)> {
+        self.remotes.iter().map(|((addr, plane), remote)| (addr, *plane, remote))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Addr, Plane, &mut Remote)> {
+        self.remotes.iter_mut().map(|((addr, plane), remote)| (addr, *plane, remote))
+    }
+
+    pub(crate) fn by_id(&self, id: ShortId) -> Option<Addr> {
+        self.ids.get(&id).copied()
+    }
+
+    /// Keeps what a node said, unless something newer is kept.
+    pub(crate) fn learn(&mut self, now: Instant, location: Location) -> bool {
+        let key = (location.addr, location.plane);
+        if let Some(known) = self.remotes.get_mut(&key) {
+            if location.seq < known.seq {
+                return false;
+            }
+            (known.seq, known.digest, known.coords) = (location.seq, location.digest, location.coords);
+            (known.learned, known.stale) = (now, false);
+            return true;
+        }
+        if self.remotes.len() >= REMOTES_MAX {
+            let oldest = self.remotes.iter().min_by_key(|(_, remote)| remote.learned).map(|(key, _)| *key);
+            if let Some(oldest) = oldest {
+                self.forget(&oldest);
+            }
+        }
+        let id = short_id(&location.addr);
+        self.ids.insert(id, location.addr);
+        self.oldest = Some(self.oldest.map_or(now, |oldest| oldest.min(now)));
+        let remote = Remote {
+            key: location.key,
+            id,
+            digest: location.digest,
+            seq: location.seq,
+            coords: location.coords,
+            learned: now,
+            stale: false,
+            sent: 0,
+            used: now,
+            probe_at: None,
+            paths: None,
+        };
+        self.remotes.insert(key, remote);
+        true
+    }
+
+    fn forget(&mut self, key: &(Addr, Plane)) {
+        if let Some(remote) = self.remotes.remove(key)
+            && !Plane::ALL.iter().any(|plane| self.remotes.contains_key(&(key.0, *plane)))
+        {
+            self.ids.remove(&remote.id);
+        }
+    }
+
+    /// When the next one is past its time.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.oldest.map(|oldest| oldest + LIFE)
+    }
+
+    /// Forgets what is past its time.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        if self.due().is_none_or(|due| due > now) {
+            return;
+        }
+        let over: Vec<_> = self
+            .remotes
+            .iter()
+            .filter(|(_, remote)| remote.learned + LIFE <= now)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in over {
+            self.forget(&key);
+        }
+        self.oldest = self.remotes.values().map(|remote| remote.learned).min();
+    }
+
+    /// The way with this number.
+    pub(crate) fn path(&self, id: PathId) -> Option<Path> {
+        let paths = self.remotes.values().filter_map(|remote| remote.paths.as_ref());
+        paths.flat_map(|paths| &paths.chosen).find(|path| path.id == id).cloned()
+    }
+}
+
+/// Ways back to whoever sent something along a way.
+#[derive(Default)]
+pub(crate) struct Backs {
+    by_way: BTreeMap<(Plane, Vec<u16>), PathId>,
+    by_id: BTreeMap<PathId, (Plane, Vec<u16>, Instant)>,
+}
+
+impl Backs {
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The number of a way back, the same as long as it is in use.
+    pub(crate) fn note(
+        &mut self,
+        now: Instant,
+        plane: Plane,
+        way: Vec<u16>,
+        fresh: impl FnOnce() -> PathId,
+    ) -> PathId {
+        let key = (plane, way);
+        if let Some(id) = self.by_way.get(&key) {
+            if let Some(entry) = self.by_id.get_mut(id) {
+                entry.2 = now;
+            }
+            return *id;
+        }
+        if self.by_id.len() >= BACKS_MAX {
+            let oldest = self.by_id.iter().min_by_key(|(_, (_, _, used))| *used).map(|(id, _)| *id);
+            oldest.into_iter().for_each(|id| self.forget(id));
+        }
+        let id = fresh();
+        self.by_id.insert(id, (key.0, key.1.clone(), now));
+        self.by_way.insert(key, id);
+        id
+    }
+
+    pub(crate) fn get(&self, id: PathId) -> Option<(Plane, &[u16])> {
+        self.by_id.get(&id).map(|(plane, way, _)| (*plane, &way[..]))
+    }
+
+    pub(crate) fn forget(&mut self, id: PathId) {
+        if let Some((plane, way, _)) = self.by_id.remove(&id) {
+            self.by_way.remove(&(plane, way));
+        }
+    }
+
+    /// Forgets every way back that begins with `labels`.
+    pub(crate) fn broken(&mut self, labels: &[u16]) {
+        let over: Vec<PathId> = self
+            .by_id
+            .iter()
+            .filter(|(_, (_, way, _))| way.starts_with(labels))
+            .map(|(id, _)| *id)
+            .collect();
+        over.into_iter().for_each(|id| self.forget(id));
+    }
+
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        let old = |(_, _, used): &(Plane, Vec<u16>, Instant)| *used + BACK_LIFE <= now;
+        let over: Vec<PathId> =
+            self.by_id.iter().filter(|(_, entry)| old(entry)).map(|(id, _)| *id).collect();
+        over.into_iter().for_each(|id| self.forget(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cert::tests::{key, network};
+
+    fn location(number: u64, counter: u64) -> Location {
+        let key = key(1);
+        let seq = Seq { boot: 1, counter };
+        let mut location =
+            Location::make(&key, &network(), seq, Plane::Any, Coords::default(), [counter as u8; 32]);
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        location.addr = Addr::from_bytes(bytes);
+        location
+    }
+
+    #[test]
+    fn what_is_older_changes_nothing() {
+        let now = Instant::now();
+        let mut remotes = Remotes::default();
+        assert!(remotes.learn(now, location(1, 5)));
+        assert!(!remotes.learn(now, location(1, 4)));
+        assert!(remotes.learn(now, location(1, 6)));
+        let addr = location(1, 0).addr;
+        assert_eq!(remotes.get(&addr, Plane::Any).map(|remote| remote.digest), Some([6; 32]));
+        assert!(remotes.get(&addr, Plane::Anon).is_none());
+    }
+
+    #[test]
+    fn no_more_are_kept_than_there_is_room_for_and_none_for_ever() {
+        let now = Instant::now();
+        let mut remotes = Remotes::default();
+        for number in 0..REMOTES_MAX as u64 + 50 {
+            remotes.learn(now + Duration::from_millis(number), location(number, 1));
+        }
+        assert_eq!((remotes.len(), remotes.ids.len()), (REMOTES_MAX, REMOTES_MAX));
+        assert!(remotes.get(&location(0, 1).addr, Plane::Any).is_none(), "the oldest has to go");
+        remotes.sweep(now + LIFE + Duration::from_secs(10));
+        assert_eq!((remotes.len(), remotes.ids.len(), remotes.due()), (0, 0, None));
+    }
+
+    #[test]
+    fn a_way_back_keeps_its_number_while_it_is_used() {
+        let now = Instant::now();
+        let mut backs = Backs::default();
+        let id = backs.note(now, Plane::Any, vec![1, 2], || PathId(1));
+        let again = backs.note(now + BACK_LIFE / 2, Plane::Any, vec![1, 2], || PathId(2));
+        assert_eq!(id, again);
+        for number in 10..10 + BACKS_MAX as u64 {
+            backs.note(now + BACK_LIFE, Plane::Any, vec![number as u16], || PathId(number));
+        }
+        assert_eq!(backs.len(), BACKS_MAX);
+        assert_eq!(backs.get(id), None, "the oldest has to go");
+        backs.broken(&[20]);
+        assert_eq!(backs.get(PathId(20)), None);
+        backs.sweep(now + 2 * BACK_LIFE);
+        assert_eq!((backs.len(), backs.by_way.len()), (0, 0));
+    }
+}

@@ -1,0 +1,598 @@
+//! A node: its peers, its trees, what it knows and what it is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use byway_identity::{Addr, Entropy, SigningKey};
+use byway_network::{
+    Class, Constraint, Cost, Family, FrameError, Hop, NetworkId, Outbox, PathId, Plane, Route, Setup, To,
+};
+
+use crate::cert::{Cert, Offer, Seq};
+use crate::coords::{Coords, LABEL_BOUND, Step};
+use crate::frame::{self, Frame, Hello};
+use crate::limit::Allowance;
+use crate::location::Location;
+use crate::names::{ShortId, TreeId, rank, short_id};
+use crate::packet;
+use crate::peer::{Peer, Role, announced};
+use crate::registry::Registry;
+use crate::remote::{Backs, Remotes};
+use crate::seek::Seeks;
+use crate::store::Store;
+use crate::tree::{Candidate, Choice, Tree};
+use crate::Config;
+
+mod above;
+mod forward;
+mod hear;
+mod lookup;
+mod probe;
+mod tell;
+#[cfg(test)]
+mod tests;
+
+/// Most hops over real links, and most over loopback, which are nearly all leaves.
+pub(crate) const HOPS_MAX: usize = 256;
+pub(crate) const LEAVES_MAX: usize = 1_024;
+/// How long an offer is good, in minutes; it is renewed at half of that.
+const OFFER_LIFE: u32 = 24 * 60;
+/// A change of cost is announced when it is at least a quarter and has lasted so long.
+const DRIFT: Duration = Duration::from_secs(10);
+/// Changes leave at once so often, and then with pauses in between.
+const FLUSHES: u32 = 8;
+const FLUSH_PAUSE: Duration = Duration::from_millis(40);
+/// Most targets of which is remembered where the last frame for them came from.
+const TRAIL_MAX: usize = 1_024;
+
+/// Who the local node is.
+pub(crate) struct Own {
+    pub(crate) key: SigningKey,
+    pub(crate) raw: [u8; 32],
+    pub(crate) addr: Addr,
+    pub(crate) id: ShortId,
+    pub(crate) network: NetworkId,
+    pub(crate) digest: [u8; 32],
+    pub(crate) boot: u64,
+    pub(crate) leaf: bool,
+}
+
+/// A node.
+pub(crate) struct Router {
+    own: Own,
+    config: Config,
+    registry: Registry,
+    started: Instant,
+    entropy: Box<dyn Entropy>,
+    peers: BTreeMap<Hop, Peer>,
+    labels: BTreeMap<u16, Hop>,
+    store: Store,
+    prune_at: usize,
+    trees: BTreeMap<TreeId, Tree>,
+    root_offer: Option<Arc<Offer>>,
+    coords: Coords,
+    said: [Option<Location>; Plane::ALL.len()],
+    said_seq: Seq,
+    seeks: Seeks,
+    remotes: Remotes,
+    backs: Backs,
+    next_path: u64,
+    trail: BTreeMap<ShortId, (u16, Instant)>,
+    /// Something happened that the trees may depend on.
+    changed: bool,
+    /// Something has to be told.
+    flush_due: bool,
+    flushes: Allowance,
+    housekeeping: Instant,
+    wake: Option<Instant>,
+}
+
+impl Router {
+    pub(crate) fn new(now: Instant, setup: Setup, config: Config) -> Self {
+        let raw = *setup.key.public().as_raw();
+        let addr = setup.key.public().addr();
+        let own = Own {
+            key: setup.key,
+            raw,
+            addr,
+            id: short_id(&addr),
+            network: setup.network,
+            digest: setup.digest,
+            boot: setup.boot,
+            leaf: setup.leaf,
+        };
+        Self {
+            said_seq: Seq::new(own.boot),
+            own,
+            registry: config.registry.clone(),
+            config,
+            started: now,
+            entropy: setup.entropy,
+            peers: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            store: Store::default(),
+            prune_at: 0,
+            trees: BTreeMap::new(),
+            root_offer: None,
+            coords: Coords::default(),
+            said: [const { None }; Plane::ALL.len()],
+            seeks: Seeks::default(),
+            remotes: Remotes::default(),
+            backs: Backs::default(),
+            next_path: 0,
+            trail: BTreeMap::new(),
+            changed: false,
+            flush_due: false,
+            flushes: Allowance::new(now, FLUSHES, FLUSH_PAUSE),
+            housekeeping: now,
+            wake: None,
+        }
+    }
+
+    /// Minutes since 1970, as far as the start of the node tells.
+    fn minutes(&self, now: Instant) -> u32 {
+        let millis = self.own.boot.saturating_add(now.saturating_duration_since(self.started).as_millis() as u64);
+        (millis / 60_000).min(u64::from(u32::MAX - 2 * OFFER_LIFE)) as u32
+    }
+
+    // --- peers -------------------------------------------------------------------------------------------------
+
+    pub(crate) fn peer_up(&mut self, now: Instant, hop: Hop, class: Class, cost: Cost, out: &mut Outbox) {
+        if hop.peer == self.own.addr {
+            return;
+        }
+        // Up again without down: the neighbour may have started anew and have forgotten everything.
+        self.part(hop);
+        let is_inside = |family: Family| family == Family::Loopback;
+        let alike = self.peers.keys().filter(|other| is_inside(other.family) == is_inside(hop.family)).count();
+        let room = if is_inside(hop.family) { LEAVES_MAX } else { HOPS_MAX };
+        if alike < room
+            && let Some(label) = self.fresh_label()
+        {
+            self.peers.insert(hop, Peer::new(now, &hop.peer, class, cost, label));
+            self.labels.insert(label, hop);
+            self.greet(hop, true, out);
+        }
+        self.rest(now, out);
+    }
+
+    pub(crate) fn peer_cost(&mut self, now: Instant, hop: Hop, class: Class, cost: Cost, out: &mut Outbox) {
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        if peer.class != class {
+            peer.class = class;
+            peer.offer_out = None;
+            self.flush_due = true;
+        }
+        let (old, new) = (u64::from(Cost::decode(peer.measured).units()), u64::from(cost.units()));
+        if new * 4 > old * 5 || new * 5 < old * 4 {
+            let since = peer.drift.map_or(now, |(_, since)| since);
+            peer.drift = Some((announced(cost), since));
+        } else {
+            peer.drift = None;
+        }
+        self.rest(now, out);
+    }
+
+    pub(crate) fn peer_down(&mut self, now: Instant, hop: Hop, out: &mut Outbox) {
+        self.part(hop);
+        self.rest(now, out);
+    }
+
+    fn part(&mut self, hop: Hop) {
+        let Some(peer) = self.peers.remove(&hop) else { return };
+        self.labels.remove(&peer.label);
+        self.changed = true;
+        for tree in self.trees.values_mut() {
+            tree.summary_due = true;
+        }
+        if self.own.leaf {
+            return;
+        }
+        // What was pinned over this link is over.
+        for (_, _, remote) in self.remotes.iter_mut() {
+            if let Some(paths) = &mut remote.paths {
+                paths.broken(&[peer.label]);
+            }
+        }
+        self.backs.broken(&[peer.label]);
+    }
+
+    /// A label that no other link has: of one byte for the first few, for they stand in all coordinates below.
+    fn fresh_label(&mut self) -> Option<u16> {
+        let (from, bound) = if self.labels.len() < 40 { (1, 64) } else { (64, LABEL_BOUND) };
+        for _ in 0..64 {
+            let label = from + self.entropy.below(u64::from(bound - from)) as u16;
+            if !self.labels.contains_key(&label) {
+                return Some(label);
+            }
+        }
+        (1..LABEL_BOUND).find(|label| !self.labels.contains_key(label))
+    }
+
+    /// The peers whose address begins with `prefix`, over links of `plane`.
+    fn matching(&self, prefix: &byway_identity::Prefix, plane: Plane) -> Vec<Hop> {
+        let first = Hop { peer: Addr::from_bytes(*prefix.as_bytes()), family: Family::Loopback };
+        self.peers
+            .range(first..)
+            .take_while(|(hop, _)| prefix.matches(&hop.peer))
+            .filter(|(hop, peer)| plane.has(hop.family) && peer.is_usable())
+            .map(|(hop, _)| *hop)
+            .collect()
+    }
+
+    /// The best link to `addr` itself inside `by`, if it is a neighbour.
+    fn direct(&self, addr: &Addr, by: &Constraint) -> Option<Hop> {
+        let fits = |hop: &Hop| by.plane.has(hop.family) && by.first_hop.has(hop.family);
+        let hops = Family::ALL.map(|family| Hop { peer: *addr, family });
+        let usable = |hop: &Hop| self.peers.get(hop).filter(|peer| peer.is_usable() && fits(hop));
+        hops.iter().filter_map(|hop| Some((usable(hop)?.units(), *hop))).min().map(|(_, hop)| hop)
+    }
+
+    fn fresh_path(&mut self) -> PathId {
+        self.next_path += 1;
+        PathId(self.next_path)
+    }
+
+    // --- time --------------------------------------------------------------------------------------------------
+
+    pub(crate) fn heartbeat(&mut self, now: Instant, out: &mut Outbox) {
+        if self.wake.is_some_and(|wake| wake > now) {
+            return;
+        }
+        self.mind_peers(now, out);
+        if self.trees.values().any(|tree| tree.due().is_some_and(|due| due <= now) || tree.is_silent(now)) {
+            self.changed = true;
+        }
+        self.emit_pulses(now, out);
+        self.seek_again(now, out);
+        self.probe_again(now, out);
+        self.remotes.sweep(now);
+        if self.housekeeping <= now {
+            self.housekeeping = now + Duration::from_secs(10);
+            self.backs.sweep(now);
+            self.trail.retain(|_, (_, at)| *at + Duration::from_secs(10) > now);
+        }
+        self.rest(now, out);
+    }
+
+    /// Says hello where it is time, again where an answer is missing, and notices who is silent.
+    fn mind_peers(&mut self, now: Instant, out: &mut Outbox) {
+        let hops: Vec<Hop> = self.peers.keys().copied().collect();
+        for hop in hops {
+            let Some(peer) = self.peers.get_mut(&hop) else { continue };
+            if !peer.silent && peer.role != Role::Unknown && peer.silent_at() <= now {
+                peer.silent = true;
+                self.changed = true;
+            }
+            if let Some((cost, since)) = peer.drift
+                && since + DRIFT <= now
+            {
+                peer.measured = cost;
+                peer.drift = None;
+                peer.ack_due = true; // A greeting tells the new cost.
+                self.flush_due = true;
+            }
+            let greets = peer.greeting.as_mut().is_some_and(|greeting| greeting.is_due(now));
+            let retries = peer.retry.as_mut().is_some_and(|retry| retry.is_due(now));
+            let says = peer.hello_at <= now;
+            let shows = peer.show_at.is_some_and(|at| at <= now);
+            if greets || says {
+                self.greet(hop, greets, out);
+            }
+            if says {
+                self.renew_offer(now, hop);
+            }
+            if retries || shows {
+                self.tell(now, hop, retries, out);
+            }
+        }
+    }
+
+    fn greet(&mut self, hop: Hop, answer: bool, out: &mut Outbox) {
+        let sums = self.have(hop);
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        peer.said = Some(sums);
+        peer.ack_due = false;
+        let key = (answer || peer.key_due).then_some(self.own.raw);
+        peer.key_due = false;
+        let hello = Hello {
+            leaf: self.own.leaf,
+            answer,
+            boot: self.own.boot.min(byway_wire::VARINT_MAX),
+            cost: peer.measured,
+            certs: sums.certs,
+            filters: sums.filters,
+            view: sums.view,
+            key,
+        };
+        out.send(hop, Frame::Hello(hello).emit());
+    }
+
+    /// Does what a call has made necessary, and plans the next heartbeat.
+    fn rest(&mut self, now: Instant, out: &mut Outbox) {
+        if self.changed {
+            self.changed = false;
+            self.grow(now);
+            self.flush_due = true;
+        }
+        if self.flush_due && self.flushes.take(now) {
+            self.flush_due = false;
+            self.flush(now, out);
+        }
+        self.plan(now);
+    }
+
+    fn plan(&mut self, now: Instant) {
+        let peers = self.peers.values().flat_map(|peer| {
+            let silent = (!peer.silent && peer.role != Role::Unknown).then(|| peer.silent_at());
+            let drift = peer.drift.map(|(_, since)| since + DRIFT);
+            let greeting = peer.greeting.map(|greeting| greeting.at);
+            let retry = peer.retry.map(|retry| retry.at);
+            [Some(peer.hello_at), silent, drift, greeting, retry, peer.show_at].into_iter().flatten()
+        });
+        let trees = self.trees.values().flat_map(|tree| [tree.due(), self.tree_wake(tree)].into_iter().flatten());
+        let flush = self.flush_due.then(|| self.flushes.ready(now));
+        let others = [flush, self.seeks.wake(), self.remotes.due(), self.probe_wake()];
+        let kept = self.backs.len() > 0 || !self.trail.is_empty();
+        let housekeeping = kept.then_some(self.housekeeping);
+        let next = peers.chain(trees).chain(others.into_iter().flatten()).chain(housekeeping).min();
+        // Whatever is late is done by the next heartbeat, never by one at the same instant for ever.
+        self.wake = next.map(|next| next.max(now + Duration::from_millis(1)));
+    }
+
+    pub(crate) fn next_heartbeat(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    // --- trees -------------------------------------------------------------------------------------------------
+
+    /// Looks at all trees anew.
+    fn grow(&mut self, now: Instant) {
+        if self.own.leaf {
+            self.refresh_coords(now);
+            return;
+        }
+        self.keep_planes(now);
+        let ids: Vec<TreeId> = self.trees.keys().copied().collect();
+        for id in &ids {
+            self.grow_tree(now, *id);
+        }
+        self.refresh_coords(now);
+        if self.store.len() > self.prune_at {
+            let carries = self.peers.iter().filter(|(_, peer)| peer.role == Role::Full);
+            let from: BTreeSet<Addr> =
+                carries.map(|(hop, _)| hop.peer).chain([self.own.addr]).collect();
+            self.store.prune(&ids, &from);
+            self.prune_at = self.store.len() * 3 / 2 + 16;
+        }
+    }
+
+    /// Takes part in the planes for which there are links.
+    fn keep_planes(&mut self, now: Instant) {
+        for plane in Plane::ALL {
+            let wanted = self.peers.iter().any(|(hop, peer)| peer.role == Role::Full && plane.has(hop.family));
+            let count = self.config.trees(plane);
+            if wanted && self.trees.contains_key(&TreeId::new(plane, 0)) {
+                continue;
+            }
+            for index in 0..count {
+                let id = TreeId::new(plane, index);
+                if wanted {
+                    let rank = rank(&self.own.network, id, &self.own.addr);
+                    let seq = Seq::new(self.own.boot);
+                    let tree = Tree::new(now, id, self.own.addr, rank, seq);
+                    self.trees.insert(id, tree);
+                    self.certify(now, id, None);
+                } else if let Some(tree) = self.trees.remove(&id) {
+                    // The numbers go on where they ended, so that the next certificate is not an old one.
+                    self.said_seq = self.said_seq.beyond(tree.seq);
+                }
+            }
+        }
+    }
+
+    fn grow_tree(&mut self, now: Instant, id: TreeId) {
+        let minutes = self.minutes(now);
+        let Some(tree) = self.trees.get(&id) else { return };
+        let dead = tree.is_silent(now).then_some(tree.root);
+        let mut candidates = Vec::new();
+        let mut followed = false;
+        for (hop, peer) in &self.peers {
+            if !peer.carries() || !id.has(hop.family) {
+                continue;
+            }
+            let chain = self.store.chain(id, &hop.peer, minutes);
+            if chain.has(&self.own.addr) {
+                followed = true;
+                continue;
+            }
+            let offer = peer.offer_in.as_ref().filter(|offer| offer.not_after >= minutes);
+            let (Some(offer), Some(root), Some(place)) = (offer, chain.root(), chain.place()) else { continue };
+            if place.steps.len() >= crate::coords::DEPTH_MAX || dead == Some(root) {
+                continue;
+            }
+            let there = place.depth();
+            candidates.push(Candidate {
+                hop: *hop,
+                offer: Arc::clone(offer),
+                root,
+                rank: rank(&self.own.network, id, &root),
+                there,
+                total: there.saturating_add(Cost::decode(offer.cost).units()),
+            });
+        }
+        let own = (self.own.addr, rank(&self.own.network, id, &self.own.addr));
+        let jitter = self.entropy.next_u32() as u8;
+        let Some(tree) = self.trees.get_mut(&id) else { return };
+        let choice = tree.decide(now, own, &candidates, followed, jitter);
+        let held = self.store.get(id, &self.own.addr);
+        match choice {
+            Choice::Parent(chosen) => self.certify(now, id, Some(chosen.offer)),
+            Choice::Root => self.certify(now, id, None),
+            Choice::Keep => {
+                let parent = self.trees.get(&id).and_then(|tree| tree.parent);
+                let offer = parent.and_then(|hop| self.peers.get(&hop)?.offer_in.clone());
+                let renewed = match (&offer, held) {
+                    (Some(offer), Some(held)) => held.offer != *offer,
+                    (None, Some(held)) => held.offer.not_after < minutes + OFFER_LIFE / 2,
+                    _ => true,
+                };
+                if renewed {
+                    self.certify(now, id, offer);
+                }
+            }
+        }
+    }
+
+    /// Makes the own certificate for a tree: under the offer of a parent, or as a root.
+    fn certify(&mut self, now: Instant, id: TreeId, offer: Option<Arc<Offer>>) {
+        let offer = offer.unwrap_or_else(|| self.root_offer(now));
+        let Some(tree) = self.trees.get_mut(&id) else { return };
+        tree.seq = tree.seq.max(self.said_seq).next();
+        tree.summary_due = true;
+        let cert = Cert::make(&self.own.key, &self.own.network, offer, id, tree.seq);
+        let cert = self.registry.own_cert(cert, &self.own.network);
+        self.store.insert(cert);
+    }
+
+    fn root_offer(&mut self, now: Instant) -> Arc<Offer> {
+        let minutes = self.minutes(now);
+        if let Some(offer) = self.root_offer.as_ref().filter(|offer| offer.not_after >= minutes + OFFER_LIFE / 2) {
+            return Arc::clone(offer);
+        }
+        let step = Step { label: 0, cost: 0 };
+        let offer = Offer::make(
+            &self.own.key,
+            &self.own.network,
+            self.own.raw,
+            step,
+            Class::LOOPBACK,
+            minutes + OFFER_LIFE,
+        );
+        let offer = Arc::new(offer);
+        self.root_offer = Some(Arc::clone(&offer));
+        offer
+    }
+
+    /// Reads the places of this node and its peers from the certificates.
+    fn refresh_coords(&mut self, now: Instant) {
+        let minutes = self.minutes(now);
+        if self.own.leaf {
+            let hubs = self.peers.values().filter(|peer| peer.carries());
+            let best = hubs.filter_map(|hub| Some((hub.units(), hub.coords.below(hub.step?)))).min_by_key(|(cost, _)| *cost);
+            self.coords = best.map(|(_, coords)| coords).unwrap_or_default();
+            return;
+        }
+        let places = self.trees.keys().filter_map(|id| self.store.chain(*id, &self.own.addr, minutes).place());
+        self.coords = Coords::new(places.collect());
+        for (hop, peer) in &mut self.peers {
+            if peer.role != Role::Full {
+                continue;
+            }
+            let inside = self.trees.keys().filter(|id| id.has(hop.family));
+            let places = inside.filter_map(|id| self.store.chain(*id, &hop.peer, minutes).place());
+            peer.coords = Coords::new(places.collect());
+            let before = peer.below.len();
+            peer.below.retain(|id, _| {
+                self.store.get(*id, &hop.peer).is_some_and(|cert| cert.parent() == self.own.addr)
+            });
+            if peer.below.len() != before {
+                self.trees.values_mut().for_each(|tree| tree.summary_due = true);
+            }
+        }
+    }
+
+    /// The children in a tree: peers whose certificate names this node. Of two links to one peer, the one it took.
+    fn children(&self, id: TreeId) -> Vec<Hop> {
+        let is_child = |hop: &Hop, peer: &Peer| {
+            let cert = self.store.get(id, &hop.peer);
+            peer.carries()
+                && id.has(hop.family)
+                && cert.is_some_and(|cert| {
+                    cert.parent() == self.own.addr && cert.offer.label == peer.label
+                })
+        };
+        self.peers.iter().filter(|(hop, peer)| is_child(hop, peer)).map(|(hop, _)| *hop).collect()
+    }
+
+    // --- frames ------------------------------------------------------------------------------------------------
+
+    pub(crate) fn handle_below(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        bytes: Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
+        let label = peer.label;
+        peer.heard = now;
+        if peer.silent {
+            peer.silent = false;
+            self.changed = true;
+        }
+        let kind = *bytes.first().ok_or(byway_wire::Malformed::Truncated)?;
+        let result = match kind {
+            packet::DATA => return self.hear_data(now, hop, label, bytes, out),
+            packet::ROUTED => return self.hear_routed(now, hop, label, bytes, out),
+            packet::PROBE => self.hear_probe(now, hop, label, &bytes, out),
+            packet::TRACE => self.hear_trace(now, hop, label, bytes, out),
+            packet::BROKEN => self.hear_broken(now, hop, label, bytes, out),
+            _ => {
+                let frame = frame::Frame::parse(&bytes, hop.family, &self.own.network)?;
+                self.hear(now, hop, frame, out)
+            }
+        };
+        self.rest(now, out);
+        result
+    }
+
+    pub(crate) fn set_digest(&mut self, digest: [u8; 32]) {
+        self.own.digest = digest;
+    }
+
+    /// The own location in a plane, signed anew only if something in it is new.
+    fn location(&mut self, plane: Plane) -> Location {
+        let coords = self.coords.in_plane(plane);
+        let slot = &mut self.said[usize::from(plane.byte())];
+        match slot {
+            Some(said) if said.coords == coords && said.digest == self.own.digest => said.clone(),
+            _ => {
+                self.said_seq = self.said_seq.next();
+                let own = &self.own;
+                let location =
+                    Location::make(&own.key, &own.network, self.said_seq, plane, coords, own.digest);
+                *slot = Some(location.clone());
+                location
+            }
+        }
+    }
+
+    pub(crate) fn routes(&self, limit: usize) -> Vec<Route> {
+        let peers = self.peers.iter().filter(|(_, peer)| peer.is_usable()).map(|(hop, peer)| Route {
+            to: hop.peer,
+            plane: Plane::ALL.into_iter().find(|plane| plane.has(hop.family)).unwrap_or(Plane::Any),
+            next: *hop,
+            hops: Some(1),
+            cost: Cost::from_units(peer.units()),
+        });
+        let remotes = self.remotes.iter().filter_map(|(addr, plane, remote)| {
+            let first = Hop { peer: *addr, family: Family::Loopback };
+            let is_peer = self.peers.range(first..).next().is_some_and(|(hop, _)| hop.peer == *addr);
+            // A leaf has one way to everyone, which is its hub.
+            if is_peer || self.own.leaf {
+                return None;
+            }
+            let by = Constraint::in_plane(plane);
+            let path = remote.paths.as_ref().and_then(|paths| paths.best(&by, &[]));
+            let next = self.next_hop(To::Node(*addr), &by)?;
+            let best = self.best(&remote.coords, remote.id, plane, remote.coords.mask(plane), by.first_hop);
+            let cost = path.map(|path| path.cost).or(best.map(|best| best.value)).unwrap_or(u32::MAX);
+            let hops = path.and_then(|path| u8::try_from(path.labels.len()).ok());
+            Some(Route { to: *addr, plane, next, hops, cost: Cost::from_units(cost) })
+        });
+        peers.chain(remotes).take(limit).collect()
+    }
+}

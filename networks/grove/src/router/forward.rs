@@ -1,0 +1,306 @@
+//! Which neighbour is next, and what comes through.
+
+use byway_network::{Action, ClassSet};
+
+use super::*;
+use crate::packet::{BROKEN, DATA, Led, ROUTED, Steered};
+use crate::seek::Question;
+
+/// The best next neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Best {
+    /// What the rest of the way costs by it, as promised.
+    pub(super) value: u32,
+    /// What the link to it costs.
+    pub(super) link: u32,
+    pub(super) hop: Hop,
+}
+
+impl Router {
+    /// The neighbour that promises the shortest rest of the way, two hops ahead.
+    ///
+    /// What is promised for a place is the distance through the best tree of `mask`; the target itself, wherever it is
+    /// seen, is 0 away.
+    pub(super) fn best(
+        &self,
+        coords: &Coords,
+        to: ShortId,
+        plane: Plane,
+        mask: u8,
+        allowed: ClassSet,
+    ) -> Option<Best> {
+        let away = |id: ShortId, from: &Coords| {
+            if id == to { Some(0) } else { from.distance(coords, plane, mask) }
+        };
+        let mut best: Option<Best> = None;
+        let mut consider = |value: u32, link: u32, hop: Hop| {
+            let better = best.is_none_or(|best| (value, hop) < (best.value, best.hop));
+            if better {
+                best = Some(Best { value, link, hop });
+            }
+        };
+        for (hop, peer) in &self.peers {
+            if !plane.has(hop.family) || !allowed.has(hop.family) || !peer.is_usable() {
+                continue;
+            }
+            let link = peer.units();
+            if peer.role == Role::Leaf {
+                if peer.id == to {
+                    consider(link, link, *hop);
+                }
+                continue;
+            }
+            if let Some(rest) = away(peer.id, &peer.coords) {
+                consider(link.saturating_add(rest), link, *hop);
+            }
+            for seen in peer.view.iter().filter(|seen| plane.has(seen.class.family())) {
+                if let Some(rest) = away(seen.id, &seen.coords) {
+                    let second = Cost::decode(seen.cost).units().max(1);
+                    consider(link.saturating_add(second).saturating_add(rest), link, *hop);
+                }
+            }
+        }
+        best
+    }
+
+    /// Where a frame goes next, with the mask and the remaining cost that it leaves with; nowhere if nothing is left.
+    pub(super) fn steer(&self, head: &Steered) -> Option<(Best, u8, u32)> {
+        let (mut mask, mut remaining) = (head.mask, head.remaining);
+        loop {
+            let best = self.best(&head.coords, head.to, head.plane, mask, ClassSet::ALL);
+            if let Some(best) = best.filter(|best| best.value <= remaining) {
+                return Some((best, mask, best.value - best.link));
+            }
+            if mask == 0 {
+                return None;
+            }
+            // The tree that brought the frame here leads no further.
+            let near = self.coords.distances(&head.coords, head.plane, mask).min_by_key(|(id, away)| (*away, *id));
+            mask &= near.map_or(0, |(id, _)| !id.bit());
+            remaining = u32::MAX;
+        }
+    }
+
+    pub(super) fn hear_data(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        label: u16,
+        bytes: Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        let (head, at) = Steered::parse(&bytes, hop.family)?;
+        if head.to == self.own.id {
+            out.push(Action::Deliver { plane: head.plane, payload: bytes.slice(at..), back: None });
+            return Ok(());
+        }
+        if self.own.leaf {
+            return Err(FrameError::NoWay);
+        }
+        if head.ttl <= 1 {
+            return Err(FrameError::HopLimit);
+        }
+        self.note_trail(now, head.to, label);
+        let Some((best, mask, remaining)) = self.steer(&head) else {
+            self.complain(now, hop, head.plane, head.to, out);
+            return Err(FrameError::NoWay);
+        };
+        out.send(best.hop, Steered::passed_on(bytes, head.ttl - 1, mask, remaining));
+        Ok(())
+    }
+
+    /// Remembers where the last frame for a target came from, so that bad news finds its way back.
+    fn note_trail(&mut self, now: Instant, to: ShortId, label: u16) {
+        if self.trail.len() < TRAIL_MAX || self.trail.contains_key(&to) {
+            if self.trail.is_empty() {
+                self.housekeeping = now + Duration::from_secs(10);
+                self.wake = self.wake.map_or(Some(self.housekeeping), |wake| Some(wake.min(self.housekeeping)));
+            }
+            self.trail.insert(to, (label, now));
+        } else {
+            self.trail.retain(|_, (_, at)| *at + Duration::from_secs(1) > now);
+        }
+    }
+
+    /// Tells the neighbour that gave a frame that it led nowhere.
+    fn complain(&mut self, now: Instant, hop: Hop, plane: Plane, to: ShortId, out: &mut Outbox) {
+        if let Some(peer) = self.peers.get_mut(&hop)
+            && peer.complaints.take(now)
+        {
+            let broken = Broken { to, label: 0 };
+            out.send(hop, Led { at: 0, ..Led::start(plane, Vec::new()) }.emit(BROKEN, &broken.write()));
+        }
+    }
+
+    pub(super) fn hear_routed(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        label: u16,
+        bytes: Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        let (mut head, at) = Led::parse(&bytes, hop.family)?;
+        let to = bytes.get(at..at + 4).ok_or(byway_wire::Malformed::Truncated)?;
+        let Some(next) = head.next() else {
+            if *to != self.own.id.0[..4] && *to != [0; 4] {
+                return Err(FrameError::NoWay);
+            }
+            head.note(label);
+            let path = self.next_path + 1;
+            let back = self.backs.note(now, head.plane, head.home(), || PathId(path));
+            self.next_path = self.next_path.max(back.0);
+            let payload = bytes.slice(at + 4..);
+            out.push(Action::Deliver { plane: head.plane, payload, back: Some(back) });
+            return Ok(());
+        };
+        if head.ttl <= 1 {
+            return Err(FrameError::HopLimit);
+        }
+        if self.own.leaf {
+            return Err(FrameError::NoWay);
+        }
+        if let Some(onwards) = self.led_hop(next, head.plane, hop) {
+            out.send(onwards, Led::passed_on(bytes, head.ttl - 1, head.at, label));
+            return Ok(());
+        }
+        head.note(label);
+        if let Some(peer) = self.peers.get_mut(&hop)
+            && peer.complaints.take(now)
+        {
+            let broken = Broken { to: ShortId([0; 8]), label: next };
+            out.send(hop, Led::start(head.plane, head.home()).emit(BROKEN, &broken.write()));
+        }
+        Err(FrameError::NoWay)
+    }
+
+    /// The link with this label, if a frame of `plane` that came from `from` may leave over it.
+    pub(super) fn led_hop(&self, label: u16, plane: Plane, from: Hop) -> Option<Hop> {
+        let hop = *self.labels.get(&label)?;
+        let peer = self.peers.get(&hop)?;
+        (plane.has(hop.family) && peer.is_usable() && hop != from).then_some(hop)
+    }
+
+    pub(super) fn hear_broken(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        label: u16,
+        bytes: Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        let (mut head, at) = Led::parse(&bytes, hop.family)?;
+        let broken = Broken::read(&bytes[at..])?;
+        let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
+        if !peer.complaints.take(now) {
+            return Err(FrameError::Excess);
+        }
+        if head.ttl <= 1 {
+            return Err(FrameError::HopLimit);
+        }
+        if head.labels.is_empty() {
+            self.hear_lost(now, hop, &head, broken.to, out);
+            return Ok(());
+        }
+        if let Some(next) = head.next() {
+            let onwards = self.led_hop(next, head.plane, hop).ok_or(FrameError::NoWay)?;
+            out.send(onwards, Led::passed_on(bytes, head.ttl - 1, head.at, label));
+            return Ok(());
+        }
+        // The way that the bad news has come, from the back, is the way that broke.
+        head.note(label);
+        let mut way = head.home();
+        way.push(broken.label);
+        for (_, plane, remote) in self.remotes.iter_mut() {
+            if let Some(paths) = &mut remote.paths
+                && plane == head.plane
+                && paths.broken(&way)
+            {
+                remote.probe_at = Some(now + Duration::from_secs(1));
+            }
+        }
+        self.backs.broken(&way);
+        self.rest(now, out);
+        Ok(())
+    }
+
+    /// A frame for `to` led nowhere: to whoever sent one last, and if that was this node, it asks anew.
+    fn hear_lost(&mut self, now: Instant, from: Hop, head: &Led, to: ShortId, out: &mut Outbox) {
+        let before = self.trail.remove(&to).and_then(|(label, _)| self.led_hop(label, head.plane, from));
+        if let Some(before) = before {
+            let broken = Broken { to, label: 0 };
+            let head = Led { ttl: head.ttl - 1, ..head.clone() };
+            out.send(before, head.emit(BROKEN, &broken.write()));
+        }
+        let Some(addr) = self.remotes.by_id(to) else { return };
+        if let Some(remote) = self.remotes.get_mut(&addr, head.plane)
+            && remote.learned + Duration::from_millis(200) <= now
+        {
+            remote.stale = true;
+            let prefix = byway_identity::Prefix::whole(addr);
+            self.ask(now, Question::new(head.plane, prefix), prefix, None, out);
+            self.rest(now, out);
+        }
+    }
+
+    /// DATA for a place, from here.
+    pub(super) fn start_data(
+        &self,
+        by: &Constraint,
+        to: ShortId,
+        coords: &Coords,
+        payload: &[u8],
+    ) -> Option<(Hop, Bytes)> {
+        let coords = coords.fitting(by.plane, &self.coords);
+        let mask = coords.mask(by.plane);
+        let (hop, remaining) = if self.own.leaf {
+            // The hub knows what the way costs.
+            (self.hub(by)?, u32::MAX)
+        } else {
+            let best = self.best(&coords, to, by.plane, mask, self.first_hops(by))?;
+            (best.hop, best.value - best.link)
+        };
+        let head =
+            Steered { plane: by.plane, ttl: byway_network::HOP_LIMIT, mask, remaining, to, coords };
+        Some((hop, head.emit(DATA, payload)))
+    }
+
+    /// DATA for a neighbour over just this link.
+    pub(super) fn start_direct(&self, plane: Plane, to: ShortId, payload: &[u8]) -> Bytes {
+        let coords = Coords::default();
+        Steered { plane, ttl: 1, mask: 0, remaining: 0, to, coords }.emit(DATA, payload)
+    }
+
+    /// ROUTED along `labels`, from here.
+    pub(super) fn start_routed(
+        &self,
+        plane: Plane,
+        labels: &[u16],
+        to: [u8; 4],
+        payload: &[u8],
+    ) -> Option<(Hop, Bytes)> {
+        let hop = *self.labels.get(labels.first()?)?;
+        let usable = self.peers.get(&hop).is_some_and(Peer::is_usable) && plane.has(hop.family);
+        let frame = || Led::start(plane, labels.to_vec()).emit(ROUTED, &[&to, payload].concat());
+        usable.then(|| (hop, frame()))
+    }
+}
+
+/// What follows the head of BROKEN.
+pub(super) struct Broken {
+    pub(super) to: ShortId,
+    pub(super) label: u16,
+}
+
+impl Broken {
+    pub(super) fn write(&self) -> Vec<u8> {
+        [&self.to.0[..], &self.label.to_be_bytes()].concat()
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, byway_wire::Malformed> {
+        let mut reader = byway_wire::Reader::new(bytes);
+        let broken = Self { to: ShortId(reader.array()?), label: reader.u16_be()? };
+        reader.finish()?;
+        Ok(broken)
+    }
+}

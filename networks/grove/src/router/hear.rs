@@ -1,0 +1,303 @@
+//! What peers tell about themselves and their chains.
+
+use super::*;
+use crate::cert::Pulse;
+use crate::frame::{Item, Seen, Sight, Summary, VIEW_MAX};
+use crate::names::addr_of;
+use crate::peer::{Below, Sums};
+
+impl Router {
+    pub(super) fn hear(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        frame: Frame,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        match frame {
+            Frame::Hello(hello) => {
+                if hello.key.is_some_and(|key| addr_of(&key) != hop.peer) {
+                    return Err(FrameError::Forged);
+                }
+                self.hear_hello(now, hop, hello, out);
+                Ok(())
+            }
+            Frame::Lookup(lookup) => self.hear_lookup(now, hop, lookup, out),
+            Frame::Found { plane, nonce, way, location } => {
+                self.hear_found(now, hop, plane, nonce, way, *location, out)
+            }
+            Frame::Home { version, step, coords } if self.own.leaf => {
+                self.hear_home(hop, version, step, coords);
+                Ok(())
+            }
+            // What only full nodes tell each other.
+            Frame::Home { .. } => Ok(()),
+            _ if self.own.leaf => Ok(()),
+            Frame::Certs(items) => self.hear_certs(now, hop, items, out),
+            Frame::Filter { tree, version, count, summary } => {
+                self.hear_filter(now, hop, tree, version, count, summary)
+            }
+            Frame::View { version, whole, sights } => {
+                self.hear_view(hop, version, whole, sights);
+                Ok(())
+            }
+        }
+    }
+
+    fn hear_hello(&mut self, now: Instant, hop: Hop, hello: Hello, out: &mut Outbox) {
+        let role = if hello.leaf { Role::Leaf } else { Role::Full };
+        let Some(peer) = self.peers.get(&hop) else { return };
+        let new = peer.boot.is_some_and(|boot| boot != hello.boot)
+            || (peer.role != Role::Unknown && peer.role != role);
+        if new {
+            // It has started anew without anybody noticing, and has forgotten everything.
+            let (class, measured) = (peer.class, Cost::decode(peer.measured));
+            self.peer_up(now, hop, class, measured, out);
+        }
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        peer.key = peer.key.or(hello.key);
+        peer.key_due |= hello.answer;
+        if peer.key.is_none() {
+            return; // The greeting goes on until it is known.
+        }
+        let first = peer.role == Role::Unknown;
+        let dearer = peer.theirs != hello.cost;
+        peer.role = role;
+        peer.boot = Some(hello.boot);
+        peer.theirs = hello.cost;
+        peer.has = Sums { certs: hello.certs, filters: hello.filters, view: hello.view };
+        peer.greeting = None;
+        if peer.has == peer.told {
+            peer.retry = None;
+        }
+        if first && role == Role::Leaf {
+            self.trees.values_mut().for_each(|tree| tree.summary_due = true);
+        }
+        if first || dearer {
+            self.changed = true;
+        }
+        if hello.answer {
+            self.greet(hop, false, out);
+        }
+        if first && self.own.leaf {
+            self.ask_all(now, out);
+        }
+    }
+
+    fn hear_home(&mut self, hop: Hop, version: u32, step: Step, coords: Coords) {
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        peer.view_version = version;
+        peer.coords = coords;
+        peer.step = Some(step);
+        peer.ack_due = true;
+        self.changed = true;
+    }
+
+    fn hear_certs(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        items: Vec<Item>,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        // Everything is looked at before anything is believed.
+        let mut offer_in = None;
+        let mut certs = Vec::new();
+        let mut pulses = Vec::new();
+        let mut ask = false;
+        for item in items {
+            match item {
+                Item::Offer(offer) => {
+                    ask = true;
+                    if offer.child != self.own.addr
+                        || offer.parent != hop.peer
+                        || offer.class.family() != hop.family
+                    {
+                        return Err(FrameError::Forged);
+                    }
+                    offer_in = Some(self.checked_offer(now, hop, offer)?);
+                }
+                Item::Cert(cert) => {
+                    ask = true;
+                    if let Some(cert) = self.checked_cert(now, hop, cert)? {
+                        certs.push(cert);
+                    }
+                }
+                Item::Pulse(pulse) => {
+                    if self.is_awaited(hop, &pulse) {
+                        self.may_check(now, hop)?;
+                        if !self.registry.pulse(&pulse, &self.own.network) {
+                            return Err(FrameError::Forged);
+                        }
+                        pulses.push(pulse);
+                    }
+                }
+            }
+        }
+        let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
+        peer.ack_due |= ask;
+        self.flush_due |= ask;
+        if let Some(offer) = offer_in
+            && peer.offer_in.as_ref() != Some(&offer)
+        {
+            peer.offer_in = Some(offer);
+            self.changed = true;
+        }
+        for cert in certs {
+            self.take_cert(now, hop, cert, out);
+        }
+        for pulse in pulses {
+            self.take_pulse(now, pulse, out);
+        }
+        Ok(())
+    }
+
+    fn may_check(&mut self, now: Instant, hop: Hop) -> Result<(), FrameError> {
+        let peer = self.peers.get_mut(&hop).ok_or(FrameError::NotUp)?;
+        if peer.checks.take(now) { Ok(()) } else { Err(FrameError::Excess) }
+    }
+
+    fn checked_offer(&mut self, now: Instant, hop: Hop, offer: Offer) -> Result<Arc<Offer>, FrameError> {
+        let known = self.peers.get(&hop).and_then(|peer| peer.offer_in.clone());
+        if let Some(known) = known.filter(|known| **known == offer) {
+            return Ok(known);
+        }
+        self.may_check(now, hop)?;
+        self.registry.offer(offer, &self.own.network).ok_or(FrameError::Forged)
+    }
+
+    /// The certificate, if it is news and genuine.
+    fn checked_cert(&mut self, now: Instant, hop: Hop, cert: Cert) -> Result<Option<Arc<Cert>>, FrameError> {
+        if !self.trees.contains_key(&cert.tree) || !cert.tree.has(hop.family) {
+            return Ok(None);
+        }
+        let held = self.store.get(cert.tree, &cert.child());
+        if held.is_some_and(|held| held.seq >= cert.seq) {
+            // What the peer has shown it need not be told.
+            if held.is_some_and(|held| held.id == cert.id)
+                && let Some(peer) = self.peers.get_mut(&hop)
+            {
+                peer.knows.insert(cert.id);
+            }
+            return Ok(None);
+        }
+        let newcomer = held.is_none();
+        if let Some(known) = self.registry.known(&cert, &self.own.network) {
+            return Ok(Some(known));
+        }
+        let peer = self.peers.get_mut(&hop).ok_or(FrameError::NotUp)?;
+        if newcomer && !peer.newcomers.take(now) {
+            return Err(FrameError::Excess);
+        }
+        self.may_check(now, hop)?;
+        self.registry.cert(cert, &self.own.network).map(Some).ok_or(FrameError::Forged)
+    }
+
+    fn take_cert(&mut self, now: Instant, hop: Hop, cert: Arc<Cert>, out: &mut Outbox) {
+        if cert.child() == self.own.addr {
+            // Said in this node's name in an earlier start, which a clock that went back makes look newer.
+            if let Some(tree) = self.trees.get_mut(&cert.tree)
+                && cert.seq > tree.seq
+            {
+                tree.seq = tree.seq.beyond(cert.seq);
+                let held = self.store.get(cert.tree, &self.own.addr);
+                let offer = held.map(|held| Arc::clone(&held.offer));
+                self.certify(now, cert.tree, offer);
+                self.changed = true;
+            }
+            return;
+        }
+        let (id, child, parent, label) = (cert.tree, cert.child(), cert.parent(), cert.offer.label);
+        if let Some(peer) = self.peers.get_mut(&hop) {
+            peer.knows.insert(cert.id);
+        }
+        if !self.store.insert(cert) {
+            return;
+        }
+        self.changed = true;
+        let by_this_link = self.peers.get(&hop).is_some_and(|peer| peer.label == label);
+        if child == hop.peer && parent == self.own.addr && by_this_link {
+            // A new child has not heard the root yet.
+            let pulse = self.trees.get(&id).and_then(|tree| tree.pulse.clone());
+            pulse.into_iter().for_each(|pulse| super::tell::pass_on(&[hop], pulse, out));
+        }
+    }
+
+    fn is_awaited(&self, hop: Hop, pulse: &Pulse) -> bool {
+        self.trees.get(&pulse.tree).is_some_and(|tree| {
+            tree.parent == Some(hop)
+                && tree.root == pulse.root
+                && tree.pulse.as_ref().is_none_or(|known| known.seq < pulse.seq)
+        })
+    }
+
+    fn take_pulse(&mut self, now: Instant, pulse: Pulse, out: &mut Outbox) {
+        let children = self.children(pulse.tree);
+        if let Some(tree) = self.trees.get_mut(&pulse.tree) {
+            tree.pulse = Some(pulse.clone());
+            tree.pulse_at = now;
+            super::tell::pass_on(&children, pulse, out);
+        }
+    }
+
+    fn hear_filter(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        id: TreeId,
+        version: u32,
+        count: u64,
+        summary: Summary,
+    ) -> Result<(), FrameError> {
+        if !self.children(id).contains(&hop) {
+            return Ok(()); // Early or late; what counts is repeated.
+        }
+        let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
+        if !peer.summaries.take(now) {
+            return Err(FrameError::Excess);
+        }
+        peer.ack_due = true;
+        self.flush_due = true;
+        let bits = match (summary, peer.below.get(&id)) {
+            (Summary::Whole(bits), _) => bits,
+            (Summary::More(more), Some(below)) if below.version.wrapping_add(1) == version => {
+                let mut bits = below.bits.clone();
+                more.into_iter().for_each(|position| bits.insert(position));
+                bits
+            }
+            (Summary::More(_), _) => return Ok(()), // Something is missing in between.
+        };
+        if !bits.is_explained_by(count) {
+            return Err(FrameError::Excess);
+        }
+        peer.below.insert(id, Below { version, count, bits });
+        if let Some(tree) = self.trees.get_mut(&id) {
+            tree.summary_due = true;
+        }
+        Ok(())
+    }
+
+    fn hear_view(&mut self, hop: Hop, version: u32, whole: bool, sights: Vec<Sight>) {
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        peer.ack_due = true;
+        self.flush_due = true;
+        if whole {
+            peer.view.clear();
+        } else if version != peer.view_version.wrapping_add(1) {
+            return;
+        }
+        peer.view_version = version;
+        let key = |seen: &Seen| (seen.id, seen.class.family());
+        for sight in sights {
+            match sight {
+                Sight::Gone(id, family) => peer.view.retain(|seen| key(seen) != (id, family)),
+                Sight::There(seen) => {
+                    peer.view.retain(|other| key(other) != key(&seen));
+                    if peer.view.len() < VIEW_MAX {
+                        peer.view.push(seen);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Probes: what the ways to a node are like.
+
+use super::*;
+use crate::names::tag;
+use crate::packet::{HOPS_MAX, Led, Noted, Notes, PROBE, Steered, TRACE};
+use crate::paths::Paths;
+
+/// Between two rounds of probes to a node that is in use.
+const PERIOD: Duration = Duration::from_secs(30);
+/// Payloads after which a node is worth probing.
+pub(super) const PROBED_AFTER: u32 = 3;
+
+impl Router {
+    /// When the next round of probes is due.
+    pub(super) fn probe_wake(&self) -> Option<Instant> {
+        self.remotes.iter().filter_map(|(_, _, remote)| remote.probe_at).min()
+    }
+
+    /// Sends probes to nodes where it is time.
+    pub(super) fn probe_again(&mut self, now: Instant, out: &mut Outbox) {
+        let due: Vec<(Addr, Plane)> = self
+            .remotes
+            .iter()
+            .filter(|(_, _, remote)| remote.probe_at.is_some_and(|at| at <= now))
+            .map(|(addr, plane, _)| (*addr, plane))
+            .collect();
+        for (addr, plane) in due {
+            self.probe(now, addr, plane, out);
+        }
+    }
+
+    /// One round: a probe for each tree, and one for all of them.
+    fn probe(&mut self, now: Instant, addr: Addr, plane: Plane, out: &mut Outbox) {
+        let salt = self.entropy.next_u64();
+        let Some(remote) = self.remotes.get_mut(&addr, plane) else { return };
+        if remote.used + PERIOD < now {
+            // Nobody uses it: what is known of the ways would only grow old.
+            (remote.probe_at, remote.paths, remote.sent) = (None, None, 0);
+            return;
+        }
+        remote.probe_at = Some(now + PERIOD);
+        remote.paths.get_or_insert_with(Box::<Paths>::default).begin(salt);
+        let (id, coords) = (remote.id, remote.coords.fitting(plane, &self.coords));
+        let all = coords.mask(plane);
+        let masks: BTreeSet<u8> = coords.iter().map(|place| place.tree.bit()).chain([all]).collect();
+        let by = Constraint::in_plane(plane);
+        for mask in masks {
+            let (hop, remaining) = if self.own.leaf {
+                let Some(hub) = self.hub(&by) else { return };
+                (hub, u32::MAX)
+            } else {
+                let Some(best) = self.best(&coords, id, plane, mask, by.first_hop) else { continue };
+                (best.hop, best.value - best.link)
+            };
+            let Some(peer) = self.peers.get(&hop) else { continue };
+            let notes = Notes { salt, hops: Vec::new(), out: Some(peer.label) };
+            let coords = coords.clone();
+            let head = Steered { plane, ttl: HOPS_MAX as u8, mask, remaining, to: id, coords };
+            out.send(hop, head.emit(PROBE, &notes.write()));
+        }
+    }
+
+    pub(super) fn hear_probe(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        label: u16,
+        bytes: &Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        let (head, at) = Steered::parse(bytes, hop.family)?;
+        let mut notes = Notes::parse(&bytes[at..], true)?;
+        let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
+        if !peer.probes.take(now) {
+            return Err(FrameError::Excess);
+        }
+        if head.ttl <= 1 || notes.hops.len() >= HOPS_MAX {
+            return Err(FrameError::HopLimit);
+        }
+        notes.hops.push(Noted {
+            out: notes.out.take().unwrap_or_default(),
+            back: label,
+            class: peer.class,
+            cost: peer.cost(),
+            tag: tag(notes.salt, &self.own.addr),
+        });
+        if head.to == self.own.id {
+            let home = Led::start(head.plane, notes.home());
+            out.send(hop, home.emit(TRACE, &notes.write()));
+            return Ok(());
+        }
+        if self.own.leaf {
+            return Err(FrameError::NoWay);
+        }
+        let (best, mask, remaining) = self.steer(&head).ok_or(FrameError::NoWay)?;
+        notes.out = self.peers.get(&best.hop).map(|peer| peer.label);
+        let head = Steered { ttl: head.ttl - 1, mask, remaining, ..head };
+        out.send(best.hop, head.emit(PROBE, &notes.write()));
+        Ok(())
+    }
+
+    pub(super) fn hear_trace(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        label: u16,
+        bytes: Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        let (head, at) = Led::parse(&bytes, hop.family)?;
+        if let Some(next) = head.next() {
+            if head.ttl <= 1 {
+                return Err(FrameError::HopLimit);
+            }
+            if self.own.leaf {
+                return Err(FrameError::NoWay);
+            }
+            let onwards = self.led_hop(next, head.plane, hop).ok_or(FrameError::NoWay)?;
+            out.send(onwards, Led::passed_on(bytes, head.ttl - 1, head.at, label));
+            return Ok(());
+        }
+        let notes = Notes::parse(&bytes[at..], false)?;
+        let peer = self.peers.get_mut(&hop).ok_or(FrameError::NotUp)?;
+        if !peer.probes.take(now) {
+            return Err(FrameError::Excess);
+        }
+        let inside = notes.hops.iter().all(|hop| head.plane.has(hop.class.family()));
+        let Some(last) = notes.hops.last().filter(|_| inside) else { return Err(FrameError::Plane) };
+        let own = self.own.addr;
+        let mut next = self.next_path;
+        let fresh = || {
+            next += 1;
+            PathId(next)
+        };
+        for (addr, plane, remote) in self.remotes.iter_mut() {
+            // The salt is this node's own and known to the nodes on the way alone; the last tag must be the target's.
+            if let Some(paths) = &mut remote.paths
+                && paths.salt == notes.salt
+                && plane == head.plane
+                && last.tag == tag(notes.salt, addr)
+            {
+                paths.add(&own, &notes.hops, fresh);
+                break;
+            }
+        }
+        self.next_path = next;
+        Ok(())
+    }
+}

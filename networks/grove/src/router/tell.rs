@@ -1,0 +1,309 @@
+//! What goes to peers: offers, certificates, pulses, summaries, views, homes.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::*;
+use crate::cert::Pulse;
+use crate::filter::{Bits, NODES_MAX, positions};
+use crate::frame::{ITEMS_MAX, Item, MORE_MAX, Seen, Sight, Summary, VIEW_MAX};
+use crate::peer::{Again, Shown, Sums};
+use crate::tree::PULSE_PERIOD;
+
+/// Zeros of a summary are told at most so often.
+const ZEROS_PERIOD: Duration = Duration::from_secs(60);
+/// A link of this cost carries less than 1 kbit/s: too little for views.
+const SLOW: u32 = 90_000;
+
+impl Router {
+    /// What is held of a peer, as it will compare.
+    pub(super) fn have(&self, hop: Hop) -> Sums {
+        let Some(peer) = self.peers.get(&hop) else { return Sums::default() };
+        if self.own.leaf {
+            return Sums { view: peer.view_version, ..Sums::default() };
+        }
+        let mut certs = peer.offer_in.as_ref().map_or(0, |offer| offer.id());
+        for id in self.trees.keys().filter(|id| id.has(hop.family)) {
+            for cert in self.store.chain(*id, &hop.peer, 0).certs {
+                certs = certs.wrapping_add(cert.id);
+            }
+        }
+        let filters =
+            peer.below.iter().fold(0, |sum: u32, (id, below)| sum.wrapping_add(mix(*id, below.version)));
+        Sums { certs, filters, view: peer.view_version }
+    }
+
+    /// Tells everyone what is new.
+    pub(super) fn flush(&mut self, now: Instant, out: &mut Outbox) {
+        let hops: Vec<Hop> = self.peers.keys().copied().collect();
+        for hop in hops {
+            self.tell(now, hop, false, out);
+        }
+    }
+
+    /// Tells a peer what is new, or, `again`, all that it does not seem to have.
+    pub(super) fn tell(&mut self, now: Instant, hop: Hop, again: bool, out: &mut Outbox) {
+        let Some(peer) = self.peers.get(&hop) else { return };
+        match peer.role {
+            Role::Unknown => return,
+            Role::Leaf if !self.own.leaf => self.tell_home(hop, again, out),
+            Role::Full if !self.own.leaf => {
+                self.tell_certs(now, hop, again, out);
+                self.tell_summaries(now, hop, again, out);
+                self.tell_view(now, hop, again, out);
+            }
+            _ => {}
+        }
+        let have = self.have(hop);
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        let quiet = !peer.ack_due && peer.said == Some(have);
+        if peer.has == peer.told {
+            peer.retry = None;
+        } else if peer.retry.is_none() {
+            peer.retry = Some(Again::after(now, peer.patience()));
+        }
+        if !quiet {
+            self.greet(hop, false, out);
+        }
+    }
+
+    /// Makes the offer for a peer anew if it will soon be past its time.
+    pub(super) fn renew_offer(&mut self, now: Instant, hop: Hop) {
+        let minutes = self.minutes(now);
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        if peer.offer_out.as_ref().is_some_and(|offer| offer.not_after < minutes + OFFER_LIFE / 2) {
+            peer.offer_out = None;
+            self.flush_due = true;
+        }
+    }
+
+    fn offer(&mut self, now: Instant, hop: Hop) -> Option<Arc<Offer>> {
+        let minutes = self.minutes(now);
+        let peer = self.peers.get_mut(&hop)?;
+        let key = peer.key?;
+        let step = Step { label: peer.label, cost: peer.cost() };
+        match &peer.offer_out {
+            Some(offer) if offer.step() == step && offer.class == peer.class => Some(Arc::clone(offer)),
+            _ => {
+                let (own, until) = (&self.own, minutes + OFFER_LIFE);
+                let offer = Offer::make(&own.key, &own.network, key, step, peer.class, until);
+                let offer = Arc::new(offer);
+                peer.offer_out = Some(Arc::clone(&offer));
+                Some(offer)
+            }
+        }
+    }
+
+    fn tell_certs(&mut self, now: Instant, hop: Hop, again: bool, out: &mut Outbox) {
+        let offer = self.offer(now, hop);
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        if again && peer.has.certs != peer.told.certs {
+            peer.knows.clear();
+        }
+        let mut sum = 0u64;
+        let mut ids = BTreeSet::new();
+        let mut items = Vec::new();
+        if let Some(offer) = offer {
+            sum = offer.id();
+            ids.insert(sum);
+            if peer.knows.insert(sum) {
+                items.push(Item::Offer((*offer).clone()));
+            }
+        }
+        for id in self.trees.keys().filter(|id| id.has(hop.family)) {
+            for cert in self.store.chain(*id, &self.own.addr, 0).certs {
+                sum = sum.wrapping_add(cert.id);
+                ids.insert(cert.id);
+                if peer.knows.insert(cert.id) {
+                    items.push(Item::Cert((**cert).clone()));
+                }
+            }
+        }
+        if peer.knows.len() > 2 * ids.len() + 128 {
+            peer.knows.retain(|id| ids.contains(id));
+        }
+        peer.told.certs = sum;
+        for chunk in items.chunks(ITEMS_MAX) {
+            out.send(hop, Frame::Certs(chunk.to_vec()).emit());
+        }
+    }
+
+    // --- pulses ------------------------------------------------------------------------------------------------
+
+    /// As a root: says that it lives, when it is time.
+    pub(super) fn emit_pulses(&mut self, now: Instant, out: &mut Outbox) {
+        let due: Vec<TreeId> = self
+            .trees
+            .values()
+            .filter(|tree| tree.parent.is_none() && tree.pulse_at + PULSE_PERIOD <= now)
+            .map(|tree| tree.id)
+            .collect();
+        for id in due {
+            let children = self.children(id);
+            let Some(tree) = self.trees.get_mut(&id) else { continue };
+            tree.pulse_at = now;
+            if children.is_empty() {
+                continue;
+            }
+            let minutes = now.saturating_duration_since(self.started).as_secs();
+            let seq = Seq { boot: self.own.boot.min(byway_wire::VARINT_MAX - 1), counter: minutes };
+            let pulse = Pulse::make(&self.own.key, &self.own.network, id, seq);
+            tree.pulse = Some(pulse.clone());
+            pass_on(&children, pulse, out);
+        }
+    }
+
+    /// When a tree has something to do by itself.
+    pub(super) fn tree_wake(&self, tree: &Tree) -> Option<Instant> {
+        let pulse = match tree.parent {
+            None => tree.pulse_at + PULSE_PERIOD,
+            Some(_) => tree.pulse_at + crate::tree::PULSE_LIFE,
+        };
+        let zeros = (tree.parent.is_some() && tree.summary_due).then(|| tree.whole_at + ZEROS_PERIOD);
+        Some(zeros.map_or(pulse, |zeros| pulse.min(zeros)))
+    }
+
+    // --- summaries ---------------------------------------------------------------------------------------------
+
+    /// What is below this node in a tree, itself included.
+    fn summary(&self, id: TreeId) -> (Bits, u64) {
+        let mut bits: Bits = positions(id, self.own.addr.as_bytes()).into_iter().collect();
+        let mut count = 1u64;
+        for (hop, peer) in self.peers.iter().filter(|(hop, _)| id.has(hop.family)) {
+            if peer.role == Role::Leaf && !peer.silent {
+                positions(id, hop.peer.as_bytes()).into_iter().for_each(|position| bits.insert(position));
+                count += 1;
+            } else if let Some(below) = peer.below.get(&id).filter(|_| !peer.silent) {
+                bits.add(&below.bits);
+                count = count.saturating_add(below.count);
+            }
+        }
+        if count > NODES_MAX { (Bits::Full, count) } else { (bits, count) }
+    }
+
+    fn tell_summaries(&mut self, now: Instant, hop: Hop, again: bool, out: &mut Outbox) {
+        let mine: Vec<TreeId> =
+            self.trees.values().filter(|tree| tree.parent == Some(hop)).map(|tree| tree.id).collect();
+        let Some(peer) = self.peers.get(&hop) else { return };
+        let missing = again && peer.has.filters != peer.told.filters;
+        let mut sum = 0u32;
+        for id in mine {
+            let due = self.trees.get(&id).is_some_and(|tree| tree.summary_due || tree.told_to != Some(hop));
+            let news = if due || missing { Some(self.summary(id)) } else { None };
+            let Some(tree) = self.trees.get_mut(&id) else { continue };
+            if let Some((bits, count)) = news
+                && let Some(summary) = summarise(now, tree, hop, bits, count, missing)
+            {
+                tree.told_version = tree.told_version.wrapping_add(1);
+                let (version, count) = (tree.told_version, tree.told_count);
+                out.send(hop, Frame::Filter { tree: id, version, count, summary }.emit());
+            }
+            sum = sum.wrapping_add(mix(id, tree.told_version));
+        }
+        if let Some(peer) = self.peers.get_mut(&hop) {
+            peer.told.filters = sum;
+        }
+    }
+
+    // --- views and homes -----------------------------------------------------------------------------------------
+
+    fn tell_view(&mut self, now: Instant, hop: Hop, again: bool, out: &mut Outbox) {
+        let Some(peer) = self.peers.get(&hop).filter(|peer| peer.units() < SLOW) else { return };
+        let others = self.peers.iter().filter(|(other, peer)| other.peer != hop.peer && peer.carries());
+        let mut best: Vec<(u32, &Hop, &Peer)> = others.map(|(hop, peer)| (peer.units(), hop, peer)).collect();
+        best.sort_by_key(|(units, hop, _)| (*units, **hop));
+        best.truncate(VIEW_MAX);
+        let mut want: Vec<(Shown, &Peer)> = best
+            .iter()
+            .map(|(_, other, peer)| {
+                let hash = hash_of(&(peer.class.byte(), peer.cost(), &peer.coords));
+                (Shown { id: peer.id, family: other.family, hash }, *peer)
+            })
+            .collect();
+        want.sort_by_key(|(shown, _)| *shown);
+        let missing = again && peer.has.view != peer.told.view;
+        let same = want.iter().map(|(shown, _)| shown).eq(&peer.shown);
+        if same && !missing {
+            if let Some(peer) = self.peers.get_mut(&hop) {
+                peer.show_at = None;
+            }
+            return;
+        }
+        let whole = missing || peer.shown.is_empty();
+        let see = |peer: &Peer| {
+            let coords = peer.coords.clone();
+            Sight::There(Seen { id: peer.id, class: peer.class, cost: peer.cost(), coords })
+        };
+        let mut sights: Vec<Sight> = Vec::new();
+        if !whole {
+            let stays = |old: &&Shown| want.iter().any(|(new, _)| (new.id, new.family) == (old.id, old.family));
+            sights.extend(peer.shown.iter().filter(|old| !stays(old)).map(|old| Sight::Gone(old.id, old.family)));
+        }
+        sights.extend(
+            want.iter().filter(|(new, _)| whole || !peer.shown.contains(new)).map(|(_, peer)| see(peer)),
+        );
+        let shown: Vec<Shown> = want.iter().map(|(shown, _)| *shown).collect();
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        if !peer.shows.take(now) {
+            peer.show_at = Some(peer.shows.ready(now));
+            return;
+        }
+        peer.show_at = None;
+        peer.shown = shown;
+        peer.told.view = peer.told.view.wrapping_add(1);
+        out.send(hop, Frame::View { version: peer.told.view, whole, sights }.emit());
+    }
+
+    fn tell_home(&mut self, hop: Hop, again: bool, out: &mut Outbox) {
+        let Some(peer) = self.peers.get_mut(&hop) else { return };
+        let step = Step { label: peer.label, cost: peer.cost() };
+        let version = hash_of(&(step, &self.coords)) as u32 | 1;
+        let missing = again && peer.has.view != peer.told.view;
+        if peer.told.view != version || missing {
+            peer.told.view = version;
+            out.send(hop, Frame::Home { version, step, coords: self.coords.clone() }.emit());
+        }
+    }
+}
+
+/// Passes a pulse on to `children`.
+pub(super) fn pass_on(children: &[Hop], pulse: Pulse, out: &mut Outbox) {
+    let frame = Frame::Certs(vec![Item::Pulse(pulse)]).emit();
+    for child in children {
+        out.send(*child, frame.clone());
+    }
+}
+
+/// What to tell the parent `hop` of what is below, if anything. Ones are told at once, zeros and a smaller count
+/// with the next whole summary.
+fn summarise(now: Instant, tree: &mut Tree, hop: Hop, bits: Bits, count: u64, missing: bool) -> Option<Summary> {
+    let new_parent = tree.told_to != Some(hop);
+    let more = bits.beyond(&tree.told);
+    let fewer = count < tree.told_count || bits.len() < tree.told.len();
+    let zeros = fewer && tree.whole_at + ZEROS_PERIOD <= now;
+    tree.summary_due = false;
+    if new_parent || missing || zeros || more.len() > MORE_MAX || bits == Bits::Full && tree.told != Bits::Full {
+        tree.told_to = Some(hop);
+        tree.whole_at = now;
+        tree.told_count = count;
+        tree.told = bits.clone();
+        return Some(Summary::Whole(bits));
+    }
+    // What became less stays due until it may be told.
+    tree.summary_due = fewer;
+    if more.is_empty() && count <= tree.told_count {
+        return None;
+    }
+    tree.told.add(&bits);
+    tree.told_count = tree.told_count.max(count);
+    Some(Summary::More(more))
+}
+
+fn mix(id: TreeId, version: u32) -> u32 {
+    (version ^ u32::from(id.byte()) << 24).wrapping_add(1).wrapping_mul(0x9e37_79b1)
+}
+
+fn hash_of(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
