@@ -17,7 +17,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use byway_fastpath::{Gate, Handover, Offloads, Outward, Plane, Planes, Sink, Snapshot, Train, vnet};
 use byway_identity::{Addr, OsEntropy};
+use futures_util::future::BoxFuture;
 use nix::errno::Errno;
+use tokio::io::{Interest, Ready};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
@@ -66,10 +68,16 @@ enum From {
 }
 
 struct Own {
-    /// The runtime's own type for any descriptor wants `unsafe`; a TUN queue reads like a pipe, one packet for each call.
-    watched: Vec<pipe::Receiver>,
+    watched: Vec<Watched>,
     outward: Outward,
     nowhere: Snapshot,
+}
+
+struct Watched {
+    /// The runtime's own type for any descriptor wants `unsafe`; a TUN queue reads like a pipe, one packet for each call.
+    pipe: Arc<pipe::Receiver>,
+    /// A deleted device is not readable, it only has an error, for which there is no function to poll.
+    error: BoxFuture<'static, io::Result<Ready>>,
 }
 
 impl Queue {
@@ -146,11 +154,8 @@ impl Queues {
     }
 
     fn own(&self) -> io::Result<Own> {
-        let watched = self
-            .queues
-            .iter()
-            .map(|queue| pipe::Receiver::from_owned_fd_unchecked(queue.fd.try_clone()?))
-            .collect::<io::Result<_>>()?;
+        let watched =
+            self.queues.iter().map(|queue| Watched::new(queue.fd.try_clone()?)).collect::<io::Result<_>>()?;
         let nowhere = Snapshot::new(Addr::from_bytes([0; 32]));
         Ok(Own { watched, outward: Outward::new(&mut OsEntropy), nowhere })
     }
@@ -182,6 +187,9 @@ impl Device for Queues {
         }
         let From::Own(own) = from else { return Poll::Pending };
         let polled = own.poll_recv(cx, &self.queues, batch);
+        if let Poll::Ready(Err(_)) = polled {
+            *from = From::Idle;
+        }
         // Threads may take over while it waits, which no descriptor would tell.
         *waker = polled.is_pending().then(|| cx.waker().clone());
         polled
@@ -242,24 +250,39 @@ impl Own {
         let Self { watched, outward, nowhere } = self;
         for (queue, watched) in queues.iter().zip(watched) {
             while batch.len() < BATCH {
-                match queue.read_by(outward.space(), |space| watched.try_read(space)) {
+                let read = match queue.read_by(outward.space(), |space| watched.pipe.try_read(space)) {
+                    Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
+                        if let Poll::Ready(asked) = watched.pipe.poll_read_ready(cx) {
+                            asked?;
+                            continue;
+                        }
+                        if watched.error.as_mut().poll(cx).is_pending() {
+                            break;
+                        }
+                        queue.read(outward.space())
+                    }
+                    read => read,
+                };
+                match read {
                     Ok(length) => {
                         // What was read may be a super-packet: the engine makes plain packets of it.
                         let now = Instant::now();
                         outward.enqueue(now, length);
                         while outward.next(now, nowhere, &Closed, &mut Plain(batch)) {}
                     }
-                    Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
-                        let Poll::Ready(asked) = watched.poll_read_ready(cx) else { break };
-                        asked?;
-                    }
-                    // Shown again by the next call, when nothing else is in the batch.
-                    Err(_) if !batch.is_empty() => break,
                     Err(why) => return Poll::Ready(Err(why)),
                 }
             }
         }
         if batch.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+}
+
+impl Watched {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        let pipe = Arc::new(pipe::Receiver::from_owned_fd_unchecked(fd)?);
+        let watched = Arc::clone(&pipe);
+        Ok(Self { pipe, error: Box::pin(async move { watched.ready(Interest::ERROR).await }) })
     }
 }
 
