@@ -141,7 +141,7 @@ impl Plan {
     }
 
     fn duration(&self, test: Test) -> f64 {
-        let tcp = f64::from(self.seconds) + 1.5;
+        let tcp = f64::from(self.seconds) + if self.kind == Kind::Wire { 3.0 } else { 1.5 };
         match test {
             Test::Rtt => f64::from(self.pings) * 0.0105,
             Test::Tcp1 | Test::Reverse | Test::Tcp4 => tcp,
@@ -300,7 +300,8 @@ impl Plan {
     ) -> Result<()> {
         let target = running.target();
         let mut put = |key: &str, value: f64| {
-            row.samples.insert(key.to_owned(), value);
+            // Finer than anything here is known, and short as text.
+            row.samples.insert(key.to_owned(), (value * 1000.0).round() / 1000.0);
         };
         match test {
             Test::Rtt => {
@@ -310,7 +311,11 @@ impl Plan {
             }
             Test::Tcp1 | Test::Reverse | Test::Tcp4 => {
                 let streams = if test == Test::Tcp4 { 4 } else { 1 };
-                let tcp = Tcp::new(streams, test == Test::Reverse, self.seconds);
+                let mut tcp = Tcp::new(streams, test == Test::Reverse, self.seconds);
+                if self.kind == Kind::Wire {
+                    // A long way at a modest rate is not filled within a second.
+                    tcp.warm_up = 2;
+                }
                 let (carried, cost) = with_cost(bed, running, || tcp.run(bed.first(), bed.last(), target))?;
                 match test {
                     Test::Tcp1 => {

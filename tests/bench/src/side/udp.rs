@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -123,8 +124,7 @@ impl Pair {
     /// Starts both; datagrams have `size` bytes.
     pub fn start(from: &Host, to: &Host, address: &str, size: usize) -> Result<Self> {
         ensure!(size >= NUMBER, "a datagram holds its number");
-        let own = std::env::current_exe()?;
-        let program = helper_program(&own);
+        let program = helper_program()?;
         let at = SocketAddr::new(address.parse()?, PORT).to_string();
         let sink = Helper::start(to.command(&program, ["udp-sink", &at]))?;
         let source = Helper::start(from.command(&program, ["udp-source", &at]))?;
@@ -183,10 +183,11 @@ const BATCH: u64 = 256;
 /// The source sends what is due this often: as finely as the kernel's timers do without effort.
 const TICK: Duration = Duration::from_micros(200);
 
-/// This program, or the benchmark's beside a test.
-fn helper_program(own: &std::path::Path) -> std::path::PathBuf {
+/// The benchmark's own program, also when a test asks.
+pub(crate) fn helper_program() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
     let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("byway-bench"));
-    beside.into_iter().find(|file| file.is_file()).unwrap_or_else(|| own.to_owned())
+    beside.into_iter().find(|file| file.is_file()).context("byway-bench is not built")
 }
 
 /// A helper's process; it ends when its input does.
