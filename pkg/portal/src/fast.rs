@@ -166,7 +166,6 @@ pub fn start(
             engine: Outward::new(&mut OsEntropy),
             queues: direct.queues.iter().skip(pair).step_by(pairs).cloned().collect(),
             gate: Arc::clone(gate),
-            waiting: false,
         });
         let inward = Inward::new(running.offloads.unwrap_or_default());
         let number = if pairs > 1 { format!("-{pair}") } else { String::new() };

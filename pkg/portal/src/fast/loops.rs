@@ -28,8 +28,6 @@ pub(super) struct Out {
     pub(super) engine: Outward,
     pub(super) queues: Vec<Arc<Queue>>,
     pub(super) gate: Arc<dyn Gate>,
-    /// Whether the engine may still hold something.
-    pub(super) waiting: bool,
 }
 
 /// Whether more may be there at once.
@@ -39,12 +37,10 @@ enum More {
     No,
 }
 
-/// Most reads from the device, and bytes, before something is sent: what waits in the fair queue waits in the right order.
+/// Most reads from the device, and bytes, before the engine has its turn. More than that turn sends, so that what waits, waits
+/// in the fair queue and not in the device.
 const READS: usize = 64;
 const READ_BYTES: usize = 256 << 10;
-/// Most that is sent before the device is asked again, so that a short flow need not wait for what a long one has queued.
-const SENT_BYTES: usize = 64 << 10;
-const SENT_PACKETS: usize = 32;
 /// Trains taken in one call, and calls for one socket before the others have their turn.
 const TRAINS: usize = 8;
 const CALLS: usize = 4;
@@ -110,20 +106,22 @@ impl Lane {
         }
     }
 
-    /// Reads what programs send into the fair queue, and sends what has its turn.
+    /// Reads what programs send, and sends what has its turn.
     fn turn_outward(&mut self, out: &mut Out) -> io::Result<More> {
         let now = Instant::now();
         let mut more = More::No;
+        // Asked for only when there is something to do: it tells the core that threads are busy.
+        let mut tables = None;
         for queue in &out.queues {
             let (mut reads, mut bytes) = (0, 0);
             loop {
                 match queue.read(out.engine.space()) {
                     Ok(length) => {
                         self.failed = 0;
-                        out.engine.enqueue(now, length);
-                        out.waiting = true;
                         reads += 1;
                         bytes += length;
+                        let tables = tables.get_or_insert_with(|| self.tables.load());
+                        out.engine.take(now, length, tables, &*out.gate, &mut self.wires);
                     }
                     Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
                     Err(why) if why.kind() == io::ErrorKind::WouldBlock => break,
@@ -144,21 +142,10 @@ impl Lane {
             }
             self.shared.counts.reads.add(reads as u64);
         }
-        if !out.waiting {
-            return Ok(more);
-        }
-        let tables = self.tables.load();
-        let (mut packets, mut bytes) = (0, 0);
-        loop {
-            out.waiting = out.engine.next(now, &tables, &*out.gate, &mut self.wires);
-            if !out.waiting {
-                break;
-            }
-            packets += 1;
-            bytes += self.wires.take_sent();
-            if packets >= SENT_PACKETS || bytes >= SENT_BYTES {
+        if !out.engine.is_idle() {
+            let tables = tables.get_or_insert_with(|| self.tables.load());
+            if out.engine.next(now, tables, &*out.gate, &mut self.wires) {
                 more = More::Maybe;
-                break;
             }
         }
         self.wires.hand_up();

@@ -382,7 +382,6 @@ fn a_socket_that_is_full_for_a_moment_gets_the_rest_of_the_train() {
     wires.transmit(Train { port: 7, to, ecn: Ecn::NotEct, bytes: &[0; 95], segment: 10 });
     // Ten frames, and before each a refusal.
     assert_eq!((called.try_iter().count(), shared.counts.read().send_overrun), (20, 0));
-    assert_eq!(wires.take_sent(), 95);
     // None is waited for when all shall end.
     shared.end();
     wires.transmit(Train { port: 7, to, ecn: Ecn::NotEct, bytes: &[0; 95], segment: 10 });

@@ -17,8 +17,6 @@ pub(super) struct Wires {
     shared: Arc<Shared>,
     sockets: Vec<Socket>,
     device: Option<Device>,
-    /// Bytes of trains since it was asked last.
-    sent: usize,
     /// Why the thread cannot go on.
     broken: Option<io::Error>,
 }
@@ -40,7 +38,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 impl Wires {
     pub(super) fn new(shared: Arc<Shared>, sockets: Vec<Arc<dyn Underlay>>, device: Option<Device>) -> Self {
         let sockets = sockets.into_iter().map(|underlay| Socket { underlay, hand_up: Vec::new() }).collect();
-        Self { shared, sockets, device, sent: 0, broken: None }
+        Self { shared, sockets, device, broken: None }
     }
 
     /// Gives the core what has gathered, in one go.
@@ -51,11 +49,6 @@ impl Wires {
                 socket.hand_up.clear();
             }
         }
-    }
-
-    /// Bytes sent since the last call.
-    pub(super) fn take_sent(&mut self) -> usize {
-        std::mem::take(&mut self.sent)
     }
 
     /// An error after which the thread must end, once.
@@ -99,7 +92,6 @@ impl Wires {
 
 impl Sink for Wires {
     fn transmit(&mut self, train: Train<'_>) {
-        self.sent += train.bytes.len();
         let socket = self.sockets.iter().find(|socket| socket.underlay.port() == train.port);
         // A transport that threads have no socket of has no links in the tables.
         if let Some(socket) = socket {
@@ -119,7 +111,6 @@ impl Sink for Wires {
     }
 
     fn to_portal(&mut self, packet: &[u8]) {
-        self.sent += packet.len();
         if let Some(device) = &self.device
             && !device.inlet.push(packet)
         {
