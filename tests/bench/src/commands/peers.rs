@@ -98,6 +98,9 @@ pub(crate) fn run(arguments: &Peers) -> Result<bool> {
     }
     let (title, body) = page::section(&campaign);
     println!("## {title}\n\n{body}");
+    if campaign.interrupted {
+        bail!("interrupted after {} turns", campaign.rows.len());
+    }
     if arguments.write {
         page::write(&campaign)?;
     }

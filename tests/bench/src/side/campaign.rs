@@ -160,6 +160,7 @@ impl Plan {
             kind: self.kind,
             began: began.format(&time::format_description::well_known::Rfc3339)?,
             seconds: 0.0,
+            interrupted: false,
             command: self.command.clone(),
             seed: self.seed,
             repetitions: self.repetitions,
@@ -184,7 +185,11 @@ impl Plan {
                     _ => &[2],
                 };
                 for hosts in lines {
-                    go_on()?;
+                    // What there is by now is worth keeping.
+                    if go_on().is_err() {
+                        campaign.interrupted = true;
+                        break;
+                    }
                     let (rows, congestion) = self.turn(peer.as_ref(), *hosts, repetition, &mut known);
                     if let Some(congestion) = congestion {
                         campaign.congestion = congestion;
@@ -230,12 +235,13 @@ impl Plan {
         let (bed, mut running) = match started {
             Ok(started) => started,
             Err(error) => {
-                row.failed.insert("start".into(), format!("{error:#}"));
+                row.fail("start", &error);
                 return (vec![row], None);
             }
         };
         row.samples.insert(measure::FIRST_PING.into(), running.first_ping);
         row.mtu = row.mtu.or_else(|| device_mtu(&bed, &running));
+        row.in_use = peer.in_use(bed.first(), &self.programs);
         // What a start leaves behind is not part of the idle state.
         std::thread::sleep(Duration::from_millis(700));
 
@@ -252,7 +258,7 @@ impl Plan {
                 let set =
                     bed.wires.iter().try_for_each(|wire| wire.set(Side::Both, faults.clone()).map(drop));
                 if let Err(error) = set {
-                    row.failed.insert("wire".into(), format!("{error:#}"));
+                    row.fail("wire", &error);
                 }
                 std::thread::sleep(Duration::from_millis(300));
             }
@@ -285,7 +291,7 @@ impl Plan {
             if let Err(error) = measured.and_then(|()| running.check()) {
                 let name =
                     test.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-                row.failed.insert(name, format!("{error:#}"));
+                row.fail(&name, &error);
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::side::goals::{Goal, goals};
 use crate::side::measure::{self, Column};
 use crate::side::peer::RAW;
 use crate::side::plot;
-use crate::side::record::{Campaign, Kind, median};
+use crate::side::record::{Campaign, Kind, Row, median};
 
 /// The page, as sections with titles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,7 +210,7 @@ fn table(campaign: &Campaign, peers: &[&str], hosts: usize, profile: &str, colum
         };
         let mtu = campaign.rows.iter().filter(|row| row.peer == *peer).find_map(|row| row.mtu);
         let mtu = mtu.map_or_else(|| "–".to_owned(), |mtu| mtu.to_string());
-        let _ = write!(text, "| {peer} | {} | {mtu} |", row.version);
+        let _ = write!(text, "| {peer} | {} | {mtu} |", version(row));
         for column in &columns {
             let limited = sender_limit(campaign, peer, column.key);
             let shown = match value(peer, column.key) {
@@ -225,6 +225,12 @@ fn table(campaign: &Campaign, peers: &[&str], hosts: usize, profile: &str, colum
         text += "\n";
     }
     text + "\n"
+}
+
+/// The version, with the cipher if that is known.
+fn version(row: &Row) -> String {
+    let cipher = row.in_use.as_ref().map(|cipher| format!(", {cipher}")).unwrap_or_default();
+    format!("{}{cipher}", row.version)
 }
 
 /// A mark where the sender, and not the peer, was the limit in most turns.
@@ -245,8 +251,7 @@ fn shares(campaign: &Campaign, peers: &[&str]) -> String {
         "| peer | version | clean, Mbit/s | loss025 | loss1 | delay30 |\n|---|---|---:|---:|---:|---:|\n"
             .to_owned();
     for peer in peers {
-        let version =
-            campaign.rows.iter().find(|row| row.peer == *peer).map_or("", |row| row.version.as_str());
+        let version = campaign.rows.iter().find(|row| row.peer == *peer).map_or_else(String::new, version);
         let clean = campaign.median(peer, 2, "clean", measure::TCP1);
         let _ = write!(text, "| {peer} | {version} | {} |", number(clean, 0));
         for profile in profiles {
@@ -305,7 +310,8 @@ fn failures(campaign: &Campaign) -> String {
     let mut text = String::new();
     for row in &campaign.rows {
         for (what, why) in &row.failed {
-            let why = why.lines().next().unwrap_or_default();
+            // A program's own words come last.
+            let why = why.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().replace('|', "/");
             let _ = writeln!(
                 text,
                 "- {} failed in turn {} at {what} {}: {why}",

@@ -22,6 +22,7 @@ fn campaign(kind: Kind, rows: Vec<Row>) -> Campaign {
         kind,
         began: "2026-11-21T12:00:00Z".into(),
         seconds: 60.0,
+        interrupted: false,
         command: "cargo xtask bench peers".into(),
         seed: 1,
         repetitions: 1,
@@ -43,7 +44,7 @@ fn campaign(kind: Kind, rows: Vec<Row>) -> Campaign {
 fn direct() -> Campaign {
     let mut theirs =
         row("wireguard-go", 2, "", &[(measure::TCP1, 1000.0), (measure::TCP4, 1000.0), (measure::CPU, 5.0)]);
-    theirs.failed.insert("load".into(), "no ping was answered\nmore".into());
+    theirs.failed.insert("load".into(), "more\nno ping was answered\n".into());
     campaign(
         Kind::Direct,
         vec![

@@ -15,6 +15,9 @@ pub struct Campaign {
     pub began: String,
     /// What it took, in seconds.
     pub seconds: f64,
+    /// Whether it was ended before it was done.
+    #[serde(default)]
+    pub interrupted: bool,
     /// The command line that measures this again.
     pub command: String,
     /// Seed of the wires' dice.
@@ -86,6 +89,9 @@ pub struct Row {
     pub peer: String,
     /// Its version.
     pub version: String,
+    /// What it says of the ciphers of its sessions, if it does.
+    #[serde(default)]
+    pub in_use: Option<String>,
     /// MTU of its device.
     pub mtu: Option<u32>,
     /// Which turn, from 0.
@@ -153,6 +159,28 @@ impl Campaign {
     }
 }
 
+impl Row {
+    /// Notes that a measure failed, and why, without the paths of this one machine.
+    pub fn fail(&mut self, what: &str, error: &anyhow::Error) {
+        self.failed.insert(what.to_owned(), without_paths(&format!("{error:#}")));
+    }
+}
+
+/// The text with the last part of each path only.
+fn without_paths(text: &str) -> String {
+    let shorten = |word: &str| match word.rfind('/') {
+        Some(last) if word.find('/') == Some(0) && last > 0 => word[last + 1..].to_owned(),
+        _ => word.to_owned(),
+    };
+    let is_end = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '=' | ':' | ',' | '`');
+    text.split_inclusive(is_end)
+        .map(|word| {
+            let bare = word.trim_end_matches(is_end);
+            shorten(bare) + &word[bare.len()..]
+        })
+        .collect()
+}
+
 /// The middle of some values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -173,6 +201,14 @@ mod unit {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn reasons_of_failures_keep_no_paths() {
+        let error = anyhow::anyhow!("\"/tmp/x-1/b/byway.toml\": unix:/a/b.sock, 1/2 of /s\nend");
+        let mut row = Row::default();
+        row.fail("start", &error);
+        assert_eq!(row.failed["start"], "\"byway.toml\": unix:b.sock, 1/2 of /s\nend");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Outcome {
     pub growth: Vec<Growth>,
     /// First line of each panic in any log.
     pub panics: Vec<String>,
+    /// Configurations that a daemon did not take.
+    pub refused: usize,
     /// How often each thing was done to them.
     pub done: BTreeMap<&'static str, u64>,
 }
@@ -71,6 +73,9 @@ impl Outcome {
             if growth.last > MEMORY {
                 faults.push(format!("the daemon on {} has {:.0} MiB", growth.host, growth.last));
             }
+        }
+        if self.refused > 0 {
+            faults.push(format!("{} configurations were refused", self.refused));
         }
         faults.extend(self.panics.iter().map(|panic| format!("a panic: {panic}")));
         faults
@@ -196,6 +201,7 @@ mod unit {
             stalls: Stalls { seconds: 600.0, mbits: 100.0, longest: 0.2, longest_of_one: 0.4 },
             growth: vec![Growth { host: "a".into(), last: 30.0, slope: 0.01, seconds: 400.0 }],
             panics: Vec::new(),
+            refused: 0,
             done: BTreeMap::from([("peer killed", 7)]),
         }
     }
@@ -224,9 +230,10 @@ mod unit {
         let mut bad = outcome();
         bad.stalls.longest = 1.3;
         bad.stalls.seconds = 100.0;
+        bad.refused = 1;
         bad.growth[0].slope = 0.6;
         bad.panics.extend(panic_in("x\nthread 'main' panicked at src/main.rs\ny"));
-        assert_eq!(bad.faults().len(), 4, "{:?}", bad.faults());
+        assert_eq!(bad.faults().len(), 5, "{:?}", bad.faults());
         // Too short to call it a leak, and too much all the same.
         bad.growth[0].seconds = 10.0;
         bad.growth[0].last = 300.0;

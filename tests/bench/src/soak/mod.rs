@@ -41,6 +41,9 @@ pub struct Plan {
 /// What this test sets in every daemon: keys that live for two seconds.
 pub const ROTATION: &str = "session.ratchet_seconds=2";
 
+/// What a daemon says of a configuration that it does not take.
+const NOT_RELOADED: &str = "nothing was reloaded";
+
 /// The two hosts with the traffic; others are linked to them.
 const ENDS: [&str; 2] = ["a", "b"];
 
@@ -111,7 +114,9 @@ impl Plan {
         panics.extend(ends.iter().filter_map(|end| judge::panic_in(&end.process.as_ref()?.output())));
         let growth =
             ends.iter().zip(memory).map(|(end, samples)| Growth::of(end.host.name(), &samples)).collect();
-        Ok(Outcome { asked: self.time.as_secs_f64(), stalls, growth, panics, done: churn.done })
+        let refused = ends.iter().filter_map(|end| Some(end.process.as_ref()?.output()));
+        let refused = refused.map(|log| log.matches(NOT_RELOADED).count()).sum();
+        Ok(Outcome { refused, asked: self.time.as_secs_f64(), stalls, growth, panics, done: churn.done })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Our own daemon: clear UDP links only, its portal open to the other nodes. Variants differ in keys of the configuration.
 
 use anyhow::{Context, Result, ensure};
-use byway_netns::{DaemonConfig, Identity};
+use byway_netns::{DaemonConfig, Host, Identity};
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::{Node, Peer, Place, Programs, Step, text};
@@ -69,6 +69,15 @@ impl Peer for Byway {
 
     fn relays(&self) -> bool {
         true
+    }
+
+    fn in_use(&self, host: &Host, programs: &Programs) -> Option<String> {
+        let api = format!("unix:{}", text(&host.path("api.sock")));
+        let told = programs.output("byway", &["sessions", "--json", "--api", &api]).ok()?;
+        let sessions: serde_json::Value = serde_json::from_str(told.lines().next()?).ok()?;
+        let first = sessions.get("sessions").unwrap_or(&sessions);
+        let first = first.get(0).unwrap_or(first);
+        Some(first.get("cipher")?.as_str()?.to_owned())
     }
 
     fn prepare(&self, bed: &Bed, programs: &Programs) -> Result<Vec<Node>> {

@@ -44,6 +44,11 @@ pub trait Peer {
         false
     }
 
+    /// What it says of the ciphers in use on this host.
+    fn in_use(&self, _host: &Host, _programs: &Programs) -> Option<String> {
+        None
+    }
+
     /// Makes keys and configurations for every host of `bed`; what to run on each.
     fn prepare(&self, bed: &Bed, programs: &Programs) -> Result<Vec<Node>>;
 }
@@ -108,8 +113,12 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The file of a program; also where only root looks.
+    /// The file of a program, from the root, since hosts have no current folder; also where only root looks.
     pub fn find(&self, name: &str) -> Option<PathBuf> {
+        std::path::absolute(self.search(name)?).ok()
+    }
+
+    fn search(&self, name: &str) -> Option<PathBuf> {
         if name == "byway" {
             return self.byway.clone().or_else(|| crate::fleet::built_byway().ok());
         }
