@@ -6,7 +6,7 @@
 //! HOME    0x03  version u32 · label v · cost u16 · coordinates                        to a leaf: where its hub is
 //! FILTER  0x04  tree u8 · version u32 · count v · form u8 · positions                 form: 0 full, 1 list, 2 bits, 3 more
 //! VIEW    0x05  version u32 · whole u8 · n v · (id 8 · class u8 · cost u16 · coordinates | id 8 · 0xf0 + family)*
-//! LOOKUP  0x06  tree u8 · flags u8 · bits u16 · prefix · nonce u64 · ttl u8 · way     flags: 1 sample, 2 wide, 4 down
+//! LOOKUP  0x06  tree u8 · flags u8 · bits u16 · prefix · nonce u64 · ttl u8 · way     flags: 1 sample, 2 wide, 4 down, 8 fresh
 //! FOUND   0x07  plane u8 · nonce u64 · way · LOCATION
 //! way           n u8 · label u16*
 //! ```
@@ -102,6 +102,8 @@ pub(crate) struct Manner {
     pub(crate) wide: bool,
     /// On its way down: not to the parent any more.
     pub(crate) down: bool,
+    /// To be answered by the node itself, not by somebody who remembers.
+    pub(crate) fresh: bool,
 }
 
 /// A question for a node, on its way.
@@ -134,6 +136,7 @@ const KEY: u8 = 4;
 const SAMPLE: u8 = 1;
 const WIDE: u8 = 2;
 const DOWN: u8 = 4;
+const FRESH: u8 = 8;
 const GONE: u8 = 0xf0;
 
 impl Frame {
@@ -182,11 +185,15 @@ impl Frame {
             LOOKUP => {
                 let tree = tree(r, family)?;
                 let flags = r.u8()?;
-                if flags & !(SAMPLE | WIDE | DOWN) != 0 {
+                if flags & !(SAMPLE | WIDE | DOWN | FRESH) != 0 {
                     return Err(Malformed::Invalid("flags").into());
                 }
-                let manner =
-                    Manner { sample: flags & SAMPLE != 0, wide: flags & WIDE != 0, down: flags & DOWN != 0 };
+                let manner = Manner {
+                    sample: flags & SAMPLE != 0,
+                    wide: flags & WIDE != 0,
+                    down: flags & DOWN != 0,
+                    fresh: flags & FRESH != 0,
+                };
                 let (prefix, nonce, ttl) = (prefix(r)?, r.u64_be()?, r.u8()?);
                 Self::Lookup(Lookup { tree, manner, prefix, nonce, ttl, way: way(r)? })
             }
@@ -260,10 +267,10 @@ impl Frame {
                 }
             }
             Self::Lookup(lookup) => {
-                let Manner { sample, wide, down } = lookup.manner;
+                let Manner { sample, wide, down, fresh } = lookup.manner;
                 let flag = |set: bool, flag: u8| if set { flag } else { 0 };
                 w.u8(LOOKUP).u8(lookup.tree.byte());
-                w.u8(flag(sample, SAMPLE) | flag(wide, WIDE) | flag(down, DOWN));
+                w.u8(flag(sample, SAMPLE) | flag(wide, WIDE) | flag(down, DOWN) | flag(fresh, FRESH));
                 let length = usize::from(lookup.prefix.bits()).div_ceil(8);
                 w.u16_be(lookup.prefix.bits()).bytes(&lookup.prefix.as_bytes()[..length]);
                 w.u64_be(lookup.nonce).u8(lookup.ttl);

@@ -30,7 +30,7 @@ pub(crate) fn samples() -> Vec<Frame> {
     let filter = |summary| Frame::Filter { tree, version: 9, count: 70, summary };
     let seen = Seen { id: ShortId([3; 8]), class: Class::UDP, cost: 80, coords: coords() };
     let sights = vec![Sight::There(seen), Sight::Gone(ShortId([4; 8]), Family::Tor)];
-    let manner = Manner { sample: false, wide: true, down: false };
+    let manner = Manner { sample: false, wide: true, down: false, fresh: true };
     let addr = Addr::from_bytes([0xab; 32]);
     let lookup = |prefix| {
         Frame::Lookup(Lookup { tree, manner, prefix, nonce: 1 << 60, ttl: 64, way: vec![1, 2, 16_000] })

@@ -146,6 +146,54 @@ impl Remotes {
     }
 }
 
+/// Most answers that are remembered for others, and for how long.
+pub(crate) const MEMORY_MAX: usize = 512;
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Answers that passed by.
+#[derive(Default)]
+pub(crate) struct Memory {
+    locations: BTreeMap<(Addr, Plane), (Location, Instant)>,
+}
+
+impl Memory {
+    pub(crate) fn get(&self, now: Instant, addr: &Addr, plane: Plane) -> Option<&Location> {
+        let (location, learned) = self.locations.get(&(*addr, plane))?;
+        (now < *learned + MEMORY).then_some(location)
+    }
+
+    /// Whether this, or something newer of the same node, is remembered.
+    pub(crate) fn knows(&self, now: Instant, location: &Location) -> bool {
+        self.get(now, &location.addr, location.plane).is_some_and(|known| known.seq >= location.seq)
+    }
+
+    /// Keeps an answer that has been checked.
+    pub(crate) fn learn(&mut self, now: Instant, location: Location) {
+        let key = (location.addr, location.plane);
+        if self.locations.len() >= MEMORY_MAX && !self.locations.contains_key(&key) {
+            self.locations.retain(|_, (_, learned)| now < *learned + MEMORY);
+            let oldest = self.locations.iter().min_by_key(|(_, (_, learned))| *learned).map(|(key, _)| *key);
+            if let Some(oldest) = oldest.filter(|_| self.locations.len() >= MEMORY_MAX) {
+                self.locations.remove(&oldest);
+            }
+        }
+        self.locations.insert(key, (location, now));
+    }
+
+    /// What somebody remembered has turned out wrong.
+    pub(crate) fn forget(&mut self, addr: &Addr, plane: Plane) {
+        self.locations.remove(&(*addr, plane));
+    }
+
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        self.locations.retain(|_, (_, learned)| now < *learned + MEMORY);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.locations.is_empty()
+    }
+}
+
 /// Ways back to whoever sent something along a way.
 #[derive(Default)]
 pub(crate) struct Backs {
@@ -251,6 +299,23 @@ mod tests {
         assert!(remotes.get(&location(0, 1).addr, Plane::Any).is_none(), "the oldest has to go");
         remotes.sweep(now + LIFE + Duration::from_secs(10));
         assert_eq!((remotes.len(), remotes.ids.len(), remotes.due()), (0, 0, None));
+    }
+
+    #[test]
+    fn what_passed_by_is_remembered_for_a_while_and_not_without_end() {
+        let now = Instant::now();
+        let mut memory = Memory::default();
+        for number in 0..MEMORY_MAX as u64 + 50 {
+            memory.learn(now + Duration::from_millis(number), location(number, 1));
+        }
+        assert_eq!(memory.locations.len(), MEMORY_MAX);
+        let last = location(MEMORY_MAX as u64, 1);
+        assert!(memory.knows(now, &last));
+        assert!(!memory.knows(now, &Location { seq: last.seq.next(), ..last.clone() }));
+        assert!(memory.get(now, &location(0, 1).addr, Plane::Any).is_none(), "the oldest has to go");
+        assert!(memory.get(now + 2 * MEMORY, &last.addr, Plane::Any).is_none());
+        memory.sweep(now + 2 * MEMORY);
+        assert!(memory.is_empty());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::names::{ShortId, TreeId, rank, short_id};
 use crate::packet;
 use crate::peer::{Peer, Role, announced};
 use crate::registry::Registry;
-use crate::remote::{Backs, Remotes};
+use crate::remote::{Backs, Memory, Remotes};
 use crate::seek::Seeks;
 use crate::store::Store;
 use crate::tree::{Candidate, Choice, Tree};
@@ -77,6 +77,7 @@ pub(crate) struct Router {
     said_seq: Seq,
     seeks: Seeks,
     remotes: Remotes,
+    memory: Memory,
     backs: Backs,
     next_path: u64,
     trail: BTreeMap<ShortId, (u16, Instant)>,
@@ -120,6 +121,7 @@ impl Router {
             said: [const { None }; Plane::ALL.len()],
             seeks: Seeks::default(),
             remotes: Remotes::default(),
+            memory: Memory::default(),
             backs: Backs::default(),
             next_path: 0,
             trail: BTreeMap::new(),
@@ -230,11 +232,6 @@ impl Router {
         hops.iter().filter_map(|hop| Some((usable(hop)?.units(), *hop))).min().map(|(_, hop)| hop)
     }
 
-    fn fresh_path(&mut self) -> PathId {
-        self.next_path += 1;
-        PathId(self.next_path)
-    }
-
     // --- time --------------------------------------------------------------------------------------------------
 
     pub(crate) fn heartbeat(&mut self, now: Instant, out: &mut Outbox) {
@@ -252,6 +249,7 @@ impl Router {
         if self.housekeeping <= now {
             self.housekeeping = now + Duration::from_secs(10);
             self.backs.sweep(now);
+            self.memory.sweep(now);
             self.trail.retain(|_, (_, at)| *at + Duration::from_secs(10) > now);
         }
         self.rest(now, out);
@@ -335,7 +333,7 @@ impl Router {
         let trees = self.trees.values().flat_map(|tree| [tree.due(), self.tree_wake(tree)].into_iter().flatten());
         let flush = self.flush_due.then(|| self.flushes.ready(now));
         let others = [flush, self.seeks.wake(), self.remotes.due(), self.probe_wake()];
-        let kept = self.backs.len() > 0 || !self.trail.is_empty();
+        let kept = self.backs.len() > 0 || !self.trail.is_empty() || !self.memory.is_empty();
         let housekeeping = kept.then_some(self.housekeeping);
         let next = peers.chain(trees).chain(others.into_iter().flatten()).chain(housekeeping).min();
         // Whatever is late is done by the next heartbeat, never by one at the same instant for ever.

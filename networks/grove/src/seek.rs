@@ -23,7 +23,7 @@ pub(crate) enum Waiter {
     /// A payload for that very node.
     Payload { to: Addr, payload: Bytes, by: Constraint },
     /// A question of a leaf.
-    Leaf { hop: Hop, nonce: u64 },
+    Leaf { hop: Hop, nonce: u64, fresh: bool },
 }
 
 /// What is asked.
@@ -41,6 +41,8 @@ pub(crate) struct Seek {
     pub(crate) prefix: Prefix,
     pub(crate) nonce: u64,
     pub(crate) attempt: u32,
+    /// Only the node itself may answer, for what others remember has turned out wrong, or may have.
+    pub(crate) fresh: bool,
     pub(crate) next: Instant,
     until: Instant,
     pub(crate) waiters: Vec<Waiter>,
@@ -67,7 +69,9 @@ impl Question {
 impl Seek {
     /// Plans the next attempt: `round` is what an answer may take, and each pause is twice the one before.
     pub(crate) fn attempted(&mut self, now: Instant, round: Duration) {
-        self.next = now + (round * (1 << self.attempt.min(6))).min(Duration::from_secs(4));
+        let waits = self.waiters.iter().any(|waiter| matches!(waiter, Waiter::Payload { .. }));
+        let longest = if waits { Duration::from_millis(600) } else { Duration::from_millis(1_500) };
+        self.next = now + (round * (1 << self.attempt.min(6))).min(longest.max(round));
         self.attempt += 1;
     }
 }
@@ -99,12 +103,15 @@ impl Seeks {
             prefix,
             nonce,
             attempt: 0,
+            fresh: false,
             next: now,
             until: now + LIFE,
             waiters: Vec::new(),
         });
         // Whoever asks again may wait again.
         seek.until = now + LIFE;
+        // What was asked without a payload, or anew, is asked of the node itself.
+        seek.fresh |= !matches!(waiter, Some(Waiter::Payload { .. } | Waiter::Leaf { fresh: false, .. }));
         self.nonces.insert(seek.nonce, question);
         let payloads =
             seek.waiters.iter().filter(|waiter| matches!(waiter, Waiter::Payload { .. })).count();
@@ -113,6 +120,10 @@ impl Seeks {
             Some(_) if seek.waiters.len() >= WAITERS_MAX => return None,
             // One answer serves all who ask above.
             Some(Waiter::Above) if seek.waiters.iter().any(|waiter| matches!(waiter, Waiter::Above)) => {}
+            Some(Waiter::Leaf { hop, nonce, .. })
+                if seek.waiters.iter().any(
+                    |other| matches!(other, Waiter::Leaf { hop: h, nonce: n, .. } if (*h, *n) == (hop, nonce)),
+                ) => {}
             Some(waiter) => {
                 if let Waiter::Payload { payload, .. } = &waiter {
                     self.bytes += payload.len();

@@ -233,6 +233,7 @@ impl Router {
             out.send(before, head.emit(BROKEN, &broken.write()));
         }
         let Some(addr) = self.remotes.by_id(to) else { return };
+        self.memory.forget(&addr, head.plane);
         if let Some(remote) = self.remotes.get_mut(&addr, head.plane)
             && remote.learned + Duration::from_millis(200) <= now
         {

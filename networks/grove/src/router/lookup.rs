@@ -75,7 +75,7 @@ impl Router {
         let plane = question.plane;
         let count = self.config.trees(plane);
         let Some(seek) = self.seeks.get_mut(&question) else { return };
-        let (prefix, nonce, attempt) = (seek.prefix, seek.nonce, seek.attempt);
+        let (prefix, nonce, attempt, fresh) = (seek.prefix, seek.nonce, seek.attempt, seek.fresh);
         // Another tree each time, the second time the one that joins whatever can be joined.
         let first = labelled(&prefix);
         let index = match attempt {
@@ -87,7 +87,7 @@ impl Router {
         let depth = self.coords.place(tree).map_or(0, crate::coords::Place::depth);
         let round = Duration::from_millis(50) + Duration::from_micros(400) * depth.min(50_000);
         seek.attempted(now, round);
-        let manner = Manner { sample: question.sample, wide: attempt > 0, down: false };
+        let manner = Manner { sample: question.sample, wide: attempt > 0, down: false, fresh };
         let lookup = Lookup { tree, manner, prefix, nonce, ttl: TTL, way: Vec::new() };
         if self.own.leaf {
             let hubs = self.peers.iter().filter(|(hop, peer)| plane.has(hop.family) && peer.carries());
@@ -96,15 +96,15 @@ impl Router {
             return;
         }
         if !question.sample && prefix.bits() < PREFIX_BITS {
-            self.attempt_short(lookup, plane, out);
+            self.attempt_short(now, lookup, plane, out);
         } else {
             // What is neither a peer's nor in this node's reach is tried again later.
-            let _ = self.forward_lookup(None, lookup, out);
+            let _ = self.forward_lookup(now, None, lookup, out);
         }
     }
 
     /// A prefix that no summary knows: somebody who is known, or else a walk with a bound.
-    fn attempt_short(&mut self, lookup: Lookup, plane: Plane, out: &mut Outbox) {
+    fn attempt_short(&mut self, now: Instant, lookup: Lookup, plane: Plane, out: &mut Outbox) {
         let own = self.own.addr;
         let remotes = self.remotes.iter().filter(|(_, other, _)| *other == plane).map(|(addr, ..)| *addr);
         let known: BTreeSet<Addr> = remotes
@@ -113,10 +113,10 @@ impl Router {
             .take(2)
             .collect();
         for addr in &known {
-            let _ = self.forward_lookup(None, Lookup { prefix: Prefix::whole(*addr), ..lookup.clone() }, out);
+            let _ = self.forward_lookup(now, None, Lookup { prefix: Prefix::whole(*addr), ..lookup.clone() }, out);
         }
         if known.is_empty() || lookup.manner.wide {
-            let _ = self.forward_lookup(None, Lookup { ttl: VISITS, ..lookup }, out);
+            let _ = self.forward_lookup(now, None, Lookup { ttl: VISITS, ..lookup }, out);
         }
     }
 
@@ -146,7 +146,7 @@ impl Router {
         if role == Role::Leaf {
             return self.ask_for_leaf(now, hop, &lookup, out);
         }
-        self.forward_lookup(Some(hop), lookup, out)
+        self.forward_lookup(now, Some(hop), lookup, out)
     }
 
     /// A leaf asks: its hub does the asking, once for all of its leaves.
@@ -164,13 +164,14 @@ impl Router {
             return Ok(());
         }
         let question = if anyone { Question::sample(plane) } else { Question::new(plane, lookup.prefix) };
-        let waiter = Waiter::Leaf { hop, nonce: lookup.nonce };
+        let waiter = Waiter::Leaf { hop, nonce: lookup.nonce, fresh: lookup.manner.fresh };
         if self.ask(now, question, lookup.prefix, Some(waiter), out) { Ok(()) } else { Err(FrameError::Excess) }
     }
 
     /// Passes a question on, or answers it. `from` is absent for the node's own questions.
     fn forward_lookup(
         &mut self,
+        now: Instant,
         from: Option<Hop>,
         mut lookup: Lookup,
         out: &mut Outbox,
@@ -182,6 +183,9 @@ impl Router {
         }
         if from.is_some() && lookup.prefix.bits() > 0 && lookup.prefix.matches(&self.own.addr) {
             self.answer(lookup, out);
+            return Ok(());
+        }
+        if from.is_some() && !lookup.manner.fresh && self.recall(now, &lookup, out) {
             return Ok(());
         }
         let mut peers = self.matching(&lookup.prefix, plane);
@@ -266,6 +270,29 @@ impl Router {
         Ok(())
     }
 
+    /// Answers a question for a whole address with what its node said not long ago.
+    fn recall(&mut self, now: Instant, lookup: &Lookup, out: &mut Outbox) -> bool {
+        let Some(addr) = lookup.prefix.addr() else { return false };
+        let plane = lookup.tree.plane();
+        let Some(location) = self.memory.get(now, &addr, plane).cloned() else { return false };
+        let mut way = lookup.way.clone();
+        let Some(hop) = way.pop().and_then(|label| self.labels.get(&label)).copied() else { return false };
+        let location = Box::new(location);
+        out.send(hop, Frame::Found { plane, nonce: lookup.nonce, way, location }.emit());
+        true
+    }
+
+    /// Keeps an answer that passes by, if it is genuine.
+    fn remember(&mut self, now: Instant, from: Hop, location: &Location) {
+        if location.addr == self.own.addr || self.memory.knows(now, location) {
+            return;
+        }
+        let checked = self.peers.get_mut(&from).is_some_and(|peer| peer.checks.take(now));
+        if checked && location.is_genuine(&self.own.network) {
+            self.memory.learn(now, location.clone());
+        }
+    }
+
     /// Says where this node is.
     fn answer(&mut self, lookup: Lookup, out: &mut Outbox) {
         let plane = lookup.tree.plane();
@@ -287,8 +314,9 @@ impl Router {
         out: &mut Outbox,
     ) -> Result<(), FrameError> {
         if let Some(label) = way.pop() {
-            let next = self.labels.get(&label).copied().filter(|next| plane.has(next.family) && *next != hop);
+            let next = self.labels.get(&label).copied().filter(|next| plane.has(next.family));
             let next = next.ok_or(FrameError::NoWay)?;
+            self.remember(now, hop, &location);
             out.send(next, Frame::Found { plane, nonce, way, location: Box::new(location) }.emit());
             return Ok(());
         }
@@ -318,7 +346,7 @@ impl Router {
                         out.push(Action::Unroutable { to: To::Node(to), why });
                     }
                 }
-                Waiter::Leaf { hop, nonce } if self.peers.contains_key(&hop) => {
+                Waiter::Leaf { hop, nonce, .. } if self.peers.contains_key(&hop) => {
                     let location = Box::new(location.clone());
                     out.send(hop, Frame::Found { plane, nonce, way: Vec::new(), location }.emit());
                 }

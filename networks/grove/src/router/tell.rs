@@ -43,6 +43,7 @@ impl Router {
     /// Tells a peer what is new, or, `again`, all that it does not seem to have.
     pub(super) fn tell(&mut self, now: Instant, hop: Hop, again: bool, out: &mut Outbox) {
         let Some(peer) = self.peers.get(&hop) else { return };
+        let before = peer.told;
         match peer.role {
             Role::Unknown => return,
             Role::Leaf if !self.own.leaf => self.tell_home(hop, again, out),
@@ -58,7 +59,7 @@ impl Router {
         let quiet = !peer.ack_due && peer.said == Some(have);
         if peer.has == peer.told {
             peer.retry = None;
-        } else if peer.retry.is_none() {
+        } else if peer.retry.is_none() || before != peer.told {
             peer.retry = Some(Again::after(now, peer.patience()));
         }
         if !quiet {
