@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use byway_fastpath::{Inward, Offloads, Outward, Tables, Underlay};
+use byway_fastpath::{Inward, InwardCounters, Offloads, Outward, OutwardCounters, Tables, Underlay};
 use byway_identity::OsEntropy;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -64,11 +64,15 @@ pub type Hook = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Running {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    engines: Vec<Counted>,
     offloads: Option<Offloads>,
     pairs: usize,
 }
 
-/// What the threads did that no engine and no socket counts.
+/// What the engines of one thread have counted.
+type Counted = Arc<Mutex<(OutwardCounters, InwardCounters)>>;
+
+/// What the threads did that no socket counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -82,6 +86,10 @@ pub struct Counters {
     pub portal_overrun: u64,
     /// Trains that no socket took in time.
     pub send_overrun: u64,
+    /// What the engines counted on the way out, all threads together.
+    pub outward: OutwardCounters,
+    /// What they counted on the way in.
+    pub inward: InwardCounters,
 }
 
 /// What the threads of one fast path have in common.
@@ -137,6 +145,7 @@ pub fn start(
     let mut running = Running {
         shared: Arc::clone(&shared),
         threads: Vec::new(),
+        engines: Vec::new(),
         offloads: device.as_ref().map(|(direct, _)| direct.offloads),
         pairs,
     };
@@ -158,6 +167,7 @@ pub fn start(
                     inlet: direct.inlet.clone(),
                 }),
             ),
+            counted: Counted::default(),
             failed: 0,
         };
         // A device with fewer queues leaves the last pairs with the way inwards.
@@ -172,17 +182,20 @@ pub fn start(
         match outward {
             Some(outward) if config.threads > 1 => {
                 let (tx, rx) = (lane(), lane());
+                running.engines.extend([&tx, &rx].map(|lane| Arc::clone(&lane.counted)));
                 running.spawn(config, format!("byway-tx{number}"), move || tx.outward(outward))?;
                 running.spawn(config, format!("byway-rx{number}"), move || rx.inward(inward, &read))?;
             }
             Some(outward) => {
                 let both = lane();
+                running.engines.push(Arc::clone(&both.counted));
                 running.spawn(config, format!("byway-fast{number}"), move || {
                     both.both(outward, inward, &read)
                 })?;
             }
             None => {
                 let rx = lane();
+                running.engines.push(Arc::clone(&rx.counted));
                 running.spawn(config, format!("byway-rx{number}"), move || rx.inward(inward, &read))?;
             }
         }
@@ -213,7 +226,22 @@ impl Running {
 
     /// What was counted since the start.
     pub fn counters(&self) -> Counters {
-        self.shared.counts.read()
+        let mut all = self.shared.counts.read();
+        for engine in &self.engines {
+            let (outward, inward) = *engine.lock().unwrap_or_else(PoisonError::into_inner);
+            all.outward.odd += outward.odd;
+            all.outward.overflowed += outward.overflowed;
+            all.outward.marked += outward.marked;
+            all.outward.left_out += outward.left_out;
+            all.inward.forged += inward.forged;
+            all.inward.replayed += inward.replayed;
+            all.inward.malformed += inward.malformed;
+            all.inward.ended += inward.ended;
+            all.inward.plane += inward.plane;
+            all.inward.refused += inward.refused;
+            all.inward.congested += inward.congested;
+        }
+        all
     }
 
     fn spawn(

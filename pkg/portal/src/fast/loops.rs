@@ -2,15 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use byway_fastpath::{Gate, Inward, Outward, Tables, Trains, Underlay};
+use byway_fastpath::{Gate, Inward, InwardCounters, Outward, OutwardCounters, Tables, Trains, Underlay};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Shared;
 use super::wires::Wires;
+use super::{Counted, Shared};
 use crate::queue::Queue;
 
 /// What one thread works with.
@@ -19,6 +19,7 @@ pub(super) struct Lane {
     pub(super) tables: Arc<Tables>,
     pub(super) gate: Option<Arc<dyn Gate>>,
     pub(super) wires: Wires,
+    pub(super) counted: Counted,
     /// Reads in a row that failed.
     pub(super) failed: u32,
 }
@@ -147,6 +148,7 @@ impl Lane {
             if out.engine.next(now, tables, &*out.gate, &mut self.wires) {
                 more = More::Maybe;
             }
+            self.counted().0 = out.engine.counters();
         }
         self.wires.hand_up();
         self.wires.take_broken()?;
@@ -192,6 +194,11 @@ impl Lane {
             engine.train(now, port, head.from, head.ecn, bytes, head.stride, &tables, gate, wires);
         }
         self.wires.hand_up();
+        self.counted().1 = engine.counters();
+    }
+
+    fn counted(&self) -> MutexGuard<'_, (OutwardCounters, InwardCounters)> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until one of `fds` can be read, or the threads shall stop.

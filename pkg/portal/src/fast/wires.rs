@@ -156,6 +156,7 @@ impl Counts {
             write_errors: self.write_errors.read(),
             portal_overrun: self.portal_overrun.read(),
             send_overrun: self.send_overrun.read(),
+            ..Counters::default()
         }
     }
 }
