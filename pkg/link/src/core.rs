@@ -131,10 +131,18 @@ struct Lane {
     told: Vec<byway_session::Event<Place>>,
     /// Whose sessions these are.
     owners: HashMap<SessionId, Addr>,
-    /// Frame lengths of places where a link is; elsewhere the transport's counts.
-    lengths: HashMap<(TransportId, Remote), u16>,
+    /// Places where a link is.
+    spots: HashMap<(TransportId, Remote), Spot>,
     /// What threads have done in its sessions, and with whom.
     watched: HashMap<SessionId, (Addr, Watch)>,
+}
+
+/// A place where a link is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Spot {
+    /// Frame length; elsewhere the transport's counts.
+    length: u16,
+    owner: Addr,
 }
 
 /// A dial that is under way.
@@ -162,6 +170,14 @@ const SILENT_MAX: Duration = Duration::from_secs(1_200);
 const STRANGER_SILENT_MAX: Duration = Duration::from_secs(60);
 /// How long a peer of another network is left alone.
 const REFUSED: Duration = Duration::from_secs(60);
+
+impl Lane {
+    /// The place with the length that frames of a link there may have.
+    fn sized(&self, place: Place) -> Place {
+        let spot = self.spots.get(&(place.transport, place.remote));
+        Place { mtu: spot.map_or(place.mtu, |spot| spot.length), ..place }
+    }
+}
 
 impl Core {
     /// A core without transports and peers.
@@ -256,14 +272,13 @@ impl Core {
             Event::Frame { place, frame } => {
                 let Some(known) = self.transports.get(&place.transport) else { return };
                 let lane = &mut self.lanes[known.lane];
-                let mtu = lane.lengths.get(&(place.transport, place.remote)).copied().unwrap_or(place.mtu);
-                lane.endpoint.handle(now, Place { mtu, ..place }, frame, &mut lane.told);
+                lane.endpoint.handle(now, lane.sized(place), frame, &mut lane.told);
             }
             Event::Unsealed { place, index, kind, flags, payload } => {
+                self.handed(place, payload.len());
                 let Some(known) = self.transports.get(&place.transport) else { return };
                 let lane = &mut self.lanes[known.lane];
-                let mtu = lane.lengths.get(&(place.transport, place.remote)).copied().unwrap_or(place.mtu);
-                let place = Place { mtu, ..place };
+                let place = lane.sized(place);
                 lane.endpoint.handle_opened(now, index, place, kind, flags, payload, &mut lane.told);
             }
             Event::Dialled { id, result } => self.dialled(now, id, result, out),
@@ -437,7 +452,7 @@ impl Core {
             endpoint,
             told: Vec::new(),
             owners: HashMap::new(),
-            lengths: HashMap::new(),
+            spots: HashMap::new(),
             watched: HashMap::new(),
         });
         self.lanes.len() - 1

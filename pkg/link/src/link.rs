@@ -30,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) since: Instant,
     pub(crate) sent: (u64, u64),
     pub(crate) received: (u64, u64),
+    /// Frames and bytes that threads have counted, and that are counted here as well, if at all.
+    pub(crate) handed: (u64, u64),
     /// What the link itself dropped; its sessions count for themselves.
     pub(crate) dropped: LinkDropped,
     /// Frames that overtook the greeting.
@@ -76,6 +78,7 @@ impl Link {
             since: now,
             sent: (0, 0),
             received: (0, 0),
+            handed: (0, 0),
             dropped: LinkDropped::default(),
             early: VecDeque::new(),
         }

@@ -4,20 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use byway_api::{ApiError, Code, Kind, ManCon};
 use byway_identity::{Addr, Entropy, Prefix, SeededEntropy, SigningKey};
 use byway_link::{Accept, DialError, Event, PeerConfig, Place, Profile, Remote, Scheme, TransportId};
 use byway_network::{Class, Plane};
 use byway_node::{Answer, Config, Core, Disposition, Levels, Output, Question, SendRequest};
 
+use crate::threads::{Threads, owned};
 use crate::{Dice, Topology, Wire};
 
 const PORT: u16 = 2561;
+/// Longest datagram that leaves a daemon whole.
+pub(crate) const MTU: u16 = 1_452;
 /// What a message counts beside its bytes when an application takes it (spec/50-node.md).
 const MESSAGE_COST: u64 = 512;
 /// How long a message may wait for a way.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A payload that reached a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,7 @@ struct Daemon {
     core: Option<Core>,
     starts: u64,
     peers: BTreeSet<usize>,
+    threads: Option<Box<Threads>>,
 }
 
 /// Daemons, datagrams between them, and a clock that jumps from event to event.
@@ -99,7 +103,14 @@ impl Daemons {
         let number = self.daemons.len();
         let key = self.fresh_key();
         let network = network.to_owned();
-        self.daemons.push(Daemon { key, network, core: None, starts: 0, peers: BTreeSet::new() });
+        self.daemons.push(Daemon {
+            key,
+            network,
+            core: None,
+            starts: 0,
+            peers: BTreeSet::new(),
+            threads: None,
+        });
         self.start_core(number);
         number
     }
@@ -119,6 +130,12 @@ impl Daemons {
         self.act(a, |core, out| core.add_peer(now, peer, out));
     }
 
+    /// Makes `a` give up a peer, and its link with it.
+    pub fn remove_peer(&mut self, a: usize, peer: Addr) {
+        let now = self.now;
+        self.act(a, |core, out| core.remove_peer(now, &peer, out));
+    }
+
     /// Cuts or mends the wire between two daemons.
     pub fn set_wire(&mut self, a: usize, b: usize, carries: bool) {
         if let Some((_, state)) = self.wires.get_mut(&(a.min(b), a.max(b))) {
@@ -129,6 +146,7 @@ impl Daemons {
     /// Ends a daemon without a word, and all nodes that it hosts.
     pub fn kill(&mut self, daemon: usize) {
         self.daemons[daemon].core = None;
+        self.daemons[daemon].threads = None;
         let main = self.main(daemon);
         self.hosts.retain(|addr, host| *host != daemon || *addr == main);
     }
@@ -263,8 +281,16 @@ impl Daemons {
 
     /// Hands `datagram` to `daemon` as if it came from the place of `from`.
     pub fn inject(&mut self, daemon: usize, from: usize, datagram: &[u8]) {
-        let (now, place) = (self.now, place(from));
-        let event = Event::Frame { place, frame: BytesMut::from(datagram) };
+        self.inject_from(daemon, SocketAddr::new(Self::ip(from), PORT), datagram);
+    }
+
+    /// Hands `datagram` to `daemon` as if it came from `socket`.
+    pub fn inject_from(&mut self, daemon: usize, socket: SocketAddr, datagram: &[u8]) {
+        if self.came(daemon, socket, datagram) {
+            return;
+        }
+        let place = Place { transport: TransportId(0), remote: Remote::Ip(socket), mtu: MTU };
+        let (now, event) = (self.now, Event::Frame { place, frame: owned(datagram) });
         self.act(daemon, |core, out| core.handle(now, event, out));
     }
 
@@ -327,7 +353,10 @@ impl Daemons {
     fn step(&mut self, until: Instant) -> bool {
         let timers = self.daemons.iter().filter_map(|daemon| daemon.core.as_ref()?.next_heartbeat());
         let frame = self.flying.first_key_value().map(|((at, _), _)| *at);
-        let Some(next) = timers.chain(frame).min().filter(|next| *next <= until) else { return false };
+        let looks = self.daemons.iter().filter_map(|daemon| daemon.threads.as_ref()?.due());
+        let Some(next) = timers.chain(frame).chain(looks).min().filter(|next| *next <= until) else {
+            return false;
+        };
         // A heartbeat that is due at once again must not stop the clock.
         self.now = self.now.max(next);
         let now = self.now;
@@ -341,6 +370,7 @@ impl Daemons {
         }
         let mut stuck = true;
         for daemon in 0..self.daemons.len() {
+            self.look(daemon);
             let due = |world: &Self| {
                 let core = world.daemons[daemon].core.as_ref();
                 core.and_then(Core::next_heartbeat).is_some_and(|at| at <= now)
@@ -397,7 +427,36 @@ impl Daemons {
         self.act(a, |core, out| core.add_peer(now, peer, out));
     }
 
-    fn act<T>(&mut self, daemon: usize, call: impl FnOnce(&mut Core, &mut Vec<Output>) -> T) -> Option<T> {
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub(crate) fn mains(&self) -> Vec<Addr> {
+        self.daemons.iter().map(|daemon| daemon.key.public().addr()).collect()
+    }
+
+    pub(crate) fn living(&self, daemon: usize) -> Option<&Core> {
+        self.daemons[daemon].core.as_ref()
+    }
+
+    pub(crate) fn threads(&self, daemon: usize) -> Option<&Threads> {
+        self.daemons[daemon].threads.as_deref()
+    }
+
+    pub(crate) fn threads_mut(&mut self, daemon: usize) -> &mut Option<Box<Threads>> {
+        &mut self.daemons[daemon].threads
+    }
+
+    /// Notes what reached a node.
+    pub(crate) fn take(&mut self, node: Addr, received: Received) {
+        self.received.entry(node).or_default().push(received);
+    }
+
+    pub(crate) fn act<T>(
+        &mut self,
+        daemon: usize,
+        call: impl FnOnce(&mut Core, &mut Vec<Output>) -> T,
+    ) -> Option<T> {
         let mut out = Vec::new();
         let result = call(self.daemons[daemon].core.as_mut()?, &mut out);
         for output in out {
@@ -415,7 +474,7 @@ impl Daemons {
                     |peer: &usize| text == format!("udp://{}", SocketAddr::new(Self::ip(*peer), PORT));
                 let somewhere = || {
                     let socket: SocketAddr = text.strip_prefix("udp://")?.parse().ok()?;
-                    Some(Place { transport: TransportId(0), remote: Remote::Ip(socket), mtu: 1_452 })
+                    Some(Place { transport: TransportId(0), remote: Remote::Ip(socket), mtu: MTU })
                 };
                 let known = (0..self.daemons.len()).find(named).map(place);
                 let result = known.or_else(somewhere).map(|place| vec![place]).ok_or(DialError::Name);
@@ -438,7 +497,7 @@ impl Daemons {
         }
     }
 
-    fn transmit(&mut self, from: usize, to: Place, frame: &Bytes) {
+    pub(crate) fn transmit(&mut self, from: usize, to: Place, frame: &Bytes) {
         let Some(peer) = (0..self.daemons.len()).find(|peer| place(*peer).remote == to.remote) else {
             return;
         };
@@ -460,7 +519,7 @@ impl Daemons {
 /// The place of a daemon, as its neighbours see it.
 fn place(daemon: usize) -> Place {
     let socket = SocketAddr::new(Daemons::ip(daemon), PORT);
-    Place { transport: TransportId(0), remote: Remote::Ip(socket), mtu: 1_452 }
+    Place { transport: TransportId(0), remote: Remote::Ip(socket), mtu: MTU }
 }
 
 fn dead() -> ApiError {

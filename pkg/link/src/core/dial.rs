@@ -98,7 +98,7 @@ impl Core {
                 lane.endpoint.cancel(addr);
                 for place in places {
                     if let Remote::Connection(number) = place.remote
-                        && !lane.lengths.contains_key(&(place.transport, place.remote))
+                        && !lane.spots.contains_key(&(place.transport, place.remote))
                         && self.connections.remove(&(place.transport, number)).is_some()
                     {
                         out.push(Action::HangUp { place });
@@ -200,7 +200,7 @@ impl Core {
         }
         let lanes = &self.lanes;
         let in_use = |place: &Place| {
-            lanes.iter().any(|lane| lane.lengths.contains_key(&(place.transport, place.remote)))
+            lanes.iter().any(|lane| lane.spots.contains_key(&(place.transport, place.remote)))
         };
         self.connections.retain(|_, (place, due)| {
             if *due > now {

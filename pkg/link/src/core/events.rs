@@ -150,15 +150,16 @@ impl Core {
         let Some(place) = lane.endpoint.place(session).copied() else { return };
         let Some(known) = self.transports.get(&place.transport) else { return };
         let key = (place.transport, place.remote);
-        if (link.place.transport, link.place.remote) != key || !lane.lengths.contains_key(&key) {
-            lane.lengths.remove(&(link.place.transport, link.place.remote));
+        if (link.place.transport, link.place.remote) != key || !lane.spots.contains_key(&key) {
+            lane.spots.remove(&(link.place.transport, link.place.remote));
             // A place of a dial may name less than the transport carries; so may one that was known already.
             let mtu = place.mtu.max(if link.place.remote == place.remote { link.place.mtu } else { 0 });
             link.place = Place { mtu, ..place };
             link.path = crate::path::PathLength::new(now, mtu, known.profile.lossy);
         }
         let length = link.path.length();
-        if lane.lengths.insert(key, length) != Some(length) {
+        let spot = super::Spot { length, owner: *remote };
+        if lane.spots.insert(key, spot) != Some(spot) {
             self.generation += 1;
         }
         if place.mtu != length {

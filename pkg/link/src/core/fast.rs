@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use byway_identity::Addr;
 use byway_network::{Family, Hop};
-use byway_session::{Flow, Inbound, Indices, Outbound};
+use byway_session::{Flow, Inbound, Indices, Outbound, frame};
 
 use super::{Action, Core, Lane};
 use crate::link::Link;
@@ -80,16 +80,11 @@ impl Carried {
         self.sent.0 + self.received.0 > 0
     }
 
-    /// The two together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        let sum = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
-        Self {
-            sent: sum(self.sent, other.sent),
-            received: sum(self.received, other.received),
-            sent_at: self.sent_at.max(other.sent_at),
-            received_at: self.received_at.max(other.received_at),
-        }
+    /// What was received, less what has been handed over and is counted elsewhere; `handed` keeps what was not in it yet.
+    pub fn received_less(&self, handed: &mut (u64, u64)) -> (u64, u64) {
+        let less = (handed.0.min(self.received.0), handed.1.min(self.received.1));
+        *handed = (handed.0 - less.0, handed.1 - less.1);
+        (self.received.0 - less.0, self.received.1 - less.1)
     }
 }
 
@@ -161,6 +156,17 @@ impl Core {
         self.transports.get(&transport).map(|known| known.profile.class.family())
     }
 
+    /// A thread handed over what a frame of a link held, and has counted it.
+    pub(super) fn handed(&mut self, place: Place, payload: usize) {
+        let Some(known) = self.transports.get(&place.transport) else { return };
+        let key = (place.transport, place.remote);
+        let Some(owner) = self.lanes[known.lane].spots.get(&key).map(|spot| spot.owner) else { return };
+        if let Some(link) = self.peers.get_mut(&owner).and_then(|peer| peer.link_mut(known.lane)) {
+            link.handed.0 += 1;
+            link.handed.1 += (payload + frame::OVERHEAD) as u64;
+        }
+    }
+
     /// Longest bare frame that goes to `hop`; `None`: none does.
     pub fn bare_mtu(&self, hop: Hop) -> Option<u16> {
         let (_, link) = self.peers.get(&hop.peer)?.best(hop.family)?;
@@ -227,8 +233,9 @@ impl Link {
             // How long the longest was is not known; they use what there is.
             self.path.used(self.path.length().into());
         }
+        let received = carried.received_less(&mut self.handed);
         self.sent = (self.sent.0 + carried.sent.0, self.sent.1 + carried.sent.1);
-        self.received = (self.received.0 + carried.received.0, self.received.1 + carried.received.1);
+        self.received = (self.received.0 + received.0, self.received.1 + received.1);
     }
 }
 

@@ -153,7 +153,7 @@ impl Core {
     pub(super) fn drop_link(&mut self, now: Instant, lane: usize, addr: &Addr, out: &mut Vec<Action>) {
         let Some(peer) = self.peers.get_mut(addr) else { return };
         let Some(link) = peer.slots.get_mut(&lane).and_then(|slot| slot.link.take()) else { return };
-        self.lanes[lane].lengths.remove(&(link.place.transport, link.place.remote));
+        self.lanes[lane].spots.remove(&(link.place.transport, link.place.remote));
         self.announce(now, addr, out);
         self.dial_soon(now, lane, addr);
         self.forget_stranger(addr);

@@ -103,6 +103,8 @@ pub(crate) struct Local {
     forgotten: Vec<(Addr, Plane)>,
     /// What threads have done in its sessions.
     watched: HashMap<SessionId, (Addr, Plane, Watch)>,
+    /// Frames and bytes of payload that threads have counted, and that are counted here as well, if at all.
+    handed: (u64, u64),
 }
 
 impl Local {
@@ -127,6 +129,7 @@ impl Local {
             refresh_at: None,
             forgotten: Vec::new(),
             watched: HashMap::new(),
+            handed: (0, 0),
         }
     }
 

@@ -47,6 +47,7 @@ impl Local {
         payload: Bytes,
         effects: &mut Effects,
     ) {
+        self.handed = (self.handed.0 + 1, self.handed.1 + payload.len() as u64);
         let way = Way::back(plane, None);
         self.endpoint.handle_opened(now, index, way, kind, flags, payload, &mut self.events);
         self.pump(now, effects);
@@ -74,7 +75,7 @@ impl Local {
                 continue;
             }
             any = true;
-            let Carried { sent, received, .. } = carried;
+            let (Carried { sent, .. }, received) = (carried, carried.received_less(&mut self.handed));
             let counters = &mut self.counters;
             counters.sent = (counters.sent.0 + sent.0, counters.sent.1 + sent.1);
             counters.received = (counters.received.0 + received.0, counters.received.1 + received.1);

@@ -64,7 +64,7 @@ fn cuts_losses_restarts_and_moves_leave_every_pair_linked() {
             let core = &node.core;
             assert_eq!((core.rounds, core.peers.len()), (0, COUNT - 1), "seed {seed}");
             assert!(core.dials.is_empty() && core.timers.len() < COUNT, "seed {seed}");
-            assert!(core.lanes[0].lengths.len() < COUNT, "seed {seed}: {}", core.lanes[0].lengths.len());
+            assert!(core.lanes[0].spots.len() < COUNT, "seed {seed}: {}", core.lanes[0].spots.len());
             assert!(core.lanes[0].owners.len() <= 4 * COUNT, "seed {seed}: {}", core.lanes[0].owners.len());
         }
     }

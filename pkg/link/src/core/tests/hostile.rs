@@ -94,7 +94,7 @@ fn noise_is_dropped_and_leaves_no_trace() {
     assert!(counters.unknown + counters.forged + counters.malformed >= 20_000, "{counters:?}");
     assert_eq!(counters.established, before);
     assert_eq!(world.nodes[1].log.len(), 1);
-    assert_eq!(world.nodes[1].core.lanes[0].lengths.len(), 1);
+    assert_eq!(world.nodes[1].core.lanes[0].spots.len(), 1);
     assert_eq!(world.nodes[1].core.peers().len(), 1);
     assert!(world.nodes[1].received.is_empty());
     assert_eq!(world.nodes[1].longest.min(1_500), world.nodes[1].longest);
