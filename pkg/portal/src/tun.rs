@@ -31,8 +31,9 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Packets that the kernel keeps for us: more only makes replies late.
-    const QUEUE: u32 = 100;
+    /// Packets that the kernel keeps while no thread has its turn, which may last for milliseconds on a busy machine: small ones
+    /// are lost beyond this. It is no place to wait in: who reads takes out more than leaves, into a queue that is fair and short.
+    const QUEUE: u32 = 500;
     /// Most datagrams that one call sends.
     const SEGMENTS: u32 = 64;
     /// Most bytes that one call sends: what fits an IPv4 packet, less its headers.
