@@ -11,6 +11,7 @@
 //! A crash that is found there becomes a file in `corpus/TARGET/`, and so an ordinary test.
 
 pub mod beacon;
+pub mod fastpath;
 pub mod frames;
 mod input;
 pub mod keys;
@@ -34,6 +35,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("beacon_world", beacon::beacon_world),
     ("config_text", text::config_text),
     ("endpoint_text", text::endpoint_text),
+    ("fast_queue", fastpath::fast_queue),
+    ("fast_reads", fastpath::fast_reads),
+    ("fast_trains", fastpath::fast_trains),
     ("inet256_frames", frames::inet256_frames),
     ("ipv6_range_text", text::ipv6_range_text),
     ("key_file", keys::key_file),

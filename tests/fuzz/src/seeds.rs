@@ -49,6 +49,9 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "session_link_hostile" | "session_end_hostile" => hostile_plays(),
         "link_events" => link_event_plays(),
         "link_peer" => link_peer_plays(),
+        "fast_queue" => queue_plays(),
+        "fast_reads" => read_plays(),
+        "fast_trains" => train_plays(),
         "node_core" => node_plays(),
         "beacon_frames" => beacon::recorded(),
         "beacon_world" => beacon_plays(),
@@ -234,6 +237,48 @@ fn portal_plays() -> Vec<Vec<u8>> {
             .concat()
         })
         .collect()
+}
+
+/// Reads: kind, no raw bytes, a shape (choice, size, payload, flags, class, sequence), no change; queued and straight.
+fn read_plays() -> Vec<Vec<u8>> {
+    let tcp = b"\x00\x0e\x05\x14\x20\x00\x00\x00\x00";
+    let udp = b"\x00\x03\x00\xff\x10\x00\x00\x00\x00";
+    let small = b"\x00\x01\x00\xff\x00\xd0\x00\x00\x00";
+    let marked = b"\x00\x22\x02\x00\x08\x00\x20\x00\x00\x00";
+    let changed = b"\x00\x02\x02\x00\x08\x00\x00\x00\x02\x10\x01\x3b\x80";
+    let raw = b"\x07\x00\x32\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x60\x00\x00\x00\x00\x00\x3b";
+    let play = |parts: &[&[u8]]| [&[0][..], &parts.concat()].concat();
+    vec![
+        play(&[&[5], tcp, &[5], udp, &[1]]),
+        play(&[&[5], small, &[5], small, &[5], small, &[0]]),
+        play(&[&[3], tcp, &[3], marked, &[2, 30], &[3], tcp, &[0], &[2, 40], &[0]]),
+        play(&[&[5], changed, &[6], raw, &[7], changed]),
+        [&[7][..], &play(&[&[5], tcp, &[5], udp, &[1]])[1..]].concat(),
+    ]
+}
+
+/// Frames of a peer: a choice (session, kind, what becomes of it, flags), and a packet as above.
+fn train_plays() -> Vec<Vec<u8>> {
+    let small = b"\x00\x01\x00\xff\x00\xd0\x00\x00\x00";
+    let tcp = b"\x00\x00\x00\xff\x00\xd0\x00\x00\x00";
+    let raw = b"\x07\x00\x05\x60\x00\x00\x00\x00";
+    let play = |parts: &[&[u8]]| [&[0][..], &parts.concat()].concat();
+    vec![
+        play(&[&[0x21], small, &[0x23], small, &[0x23], small, &[0x1f], small]),
+        play(&[&[0x21], tcp, &[0x23], tcp, &[0x07], tcp, &[0x03], tcp]),
+        play(&[&[0x21], raw, &[0x20], raw, &[0x0b], small, &[0x10, 0xff], &[0x0f], small, &[0x00, 0x20]]),
+        play(&[&[0xa1], small, &[0x63], small, &[0x01], &[0x13], small, &[0x00]]),
+        [&[5][..], &play(&[&[0x21], small, &[0x23], tcp])[1..]].concat(),
+    ]
+}
+
+/// Pushes (flow in the choice, length), takes and time.
+fn queue_plays() -> Vec<Vec<u8>> {
+    vec![
+        b"\x00\x05\xdc\x04\x00\x64\x00\x05\xdc\x02\x02\x02\x02".to_vec(),
+        [&b"\x00\xff\xff\x05\x00\x10".repeat(30)[..], b"\x02\x03\x02\xff\x02\x02"].concat(),
+        (0..=255).flat_map(|choice| [choice & 0xfd, 0, choice]).collect(),
+    ]
 }
 
 /// Steps of [`session`]'s pair: payloads both ways, fragments, losses, new sessions, time.
