@@ -172,3 +172,6 @@ fn first_link(
     debug_assert!(matches!(hop.family, Family::Ip | Family::Ethernet), "what links threads may use");
     Some((link.clone(), (!bare).then_some(header), room))
 }
+
+#[cfg(test)]
+mod tests;
