@@ -165,14 +165,6 @@ impl Offer {
         bytes[..8].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
     }
 
-    pub(crate) fn child_key(&self) -> &[u8; 32] {
-        &self.child_key
-    }
-
-    pub(crate) fn parent_key(&self) -> &[u8; 32] {
-        &self.parent_key
-    }
-
     /// Whether it is a root's offer to itself.
     pub(crate) fn is_root(&self) -> bool {
         self.child == self.parent

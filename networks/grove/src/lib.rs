@@ -16,6 +16,8 @@ mod router;
 mod seek;
 mod store;
 mod tree;
+#[cfg(test)]
+mod vectors;
 
 use std::time::Instant;
 

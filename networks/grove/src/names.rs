@@ -71,6 +71,12 @@ pub(crate) fn short_id(addr: &Addr) -> ShortId {
 impl Rank {
     /// Worse than any.
     pub(crate) const WORST: Self = Self([0xff; 16]);
+
+    /// The bytes, as they are compared.
+    #[cfg(test)]
+    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 /// The rank of `addr` as root of `tree`.

@@ -36,8 +36,8 @@ pub(crate) struct Path {
     tags: Vec<Tag>,
     salt: u64,
     pub(crate) cost: u32,
-    /// Rounds of probes that did not show it.
-    misses: u8,
+    /// Whether the present round of probes has shown it.
+    shown: bool,
 }
 
 /// What is known of the ways to one target.
@@ -76,14 +76,18 @@ impl Path {
 }
 
 impl Paths {
-    /// Begins a new round; what was chosen stays until the round shows better.
+    /// Begins a new round; what was chosen stays until the round shows better, or nothing.
     pub(crate) fn begin(&mut self, salt: u64) {
         for path in &mut self.chosen {
-            path.misses += 1;
+            path.shown = false;
         }
-        self.chosen.retain(|path| path.misses <= 3);
         self.salt = salt;
         self.edges.clear();
+    }
+
+    /// The round is over: what it has not shown is not used any more.
+    pub(crate) fn end(&mut self) {
+        self.chosen.retain(|path| path.shown);
     }
 
     /// A probe came back with these links.
@@ -157,7 +161,7 @@ impl Paths {
             tags: edges.iter().map(|edge| edge.to).collect(),
             salt: self.salt,
             cost: edges.iter().fold(0, |sum: u32, edge| sum.saturating_add(edge.cost)),
-            misses: 0,
+            shown: true,
         }
     }
 

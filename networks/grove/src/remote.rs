@@ -24,7 +24,6 @@ const BACK_LIFE: Duration = Duration::from_secs(300);
 /// A node, in one plane.
 #[derive(Clone, Debug)]
 pub(crate) struct Remote {
-    pub(crate) key: [u8; 32],
     pub(crate) id: ShortId,
     pub(crate) digest: [u8; 32],
     pub(crate) seq: Seq,
@@ -36,6 +35,8 @@ pub(crate) struct Remote {
     pub(crate) sent: u32,
     pub(crate) used: Instant,
     pub(crate) probe_at: Option<Instant>,
+    /// When the present round of probes ends.
+    pub(crate) round_until: Option<Instant>,
     pub(crate) paths: Option<Box<Paths>>,
 }
 
@@ -48,6 +49,7 @@ pub(crate) struct Remotes {
 }
 
 impl Remotes {
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.remotes.len()
     }
@@ -93,7 +95,6 @@ impl Remotes {
         self.ids.insert(id, location.addr);
         self.oldest = Some(self.oldest.map_or(now, |oldest| oldest.min(now)));
         let remote = Remote {
-            key: location.key,
             id,
             digest: location.digest,
             seq: location.seq,
@@ -103,6 +104,7 @@ impl Remotes {
             sent: 0,
             used: now,
             probe_at: None,
+            round_until: None,
             paths: None,
         };
         self.remotes.insert(key, remote);

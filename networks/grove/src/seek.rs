@@ -77,6 +77,7 @@ impl Seek {
 }
 
 impl Seeks {
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.seeks.len()
     }

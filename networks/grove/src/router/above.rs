@@ -198,7 +198,9 @@ impl Router {
             let prefix = Prefix::whole(addr);
             self.ask(now, Question::new(plane, prefix), prefix, None, out);
         }
-        self.probe_again(now, out);
+        if remote_due(self.remotes.get(&addr, plane), now) {
+            self.probe_again(now, out);
+        }
     }
 
     pub(crate) fn next_hop(&self, to: To, by: &Constraint) -> Option<Hop> {
@@ -221,4 +223,8 @@ impl Router {
             },
         }
     }
+}
+
+fn remote_due(remote: Option<&crate::remote::Remote>, now: Instant) -> bool {
+    remote.is_some_and(|remote| remote.probe_at.is_some_and(|at| at <= now))
 }

@@ -143,10 +143,12 @@ impl Router {
         let (mut head, at) = Led::parse(&bytes, hop.family)?;
         let to = bytes.get(at..at + 4).ok_or(byway_wire::Malformed::Truncated)?;
         let Some(next) = head.next() else {
+            head.note(label);
             if *to != self.own.id.0[..4] && *to != [0; 4] {
+                // The way leads to somebody else by now.
+                self.complain_home(now, hop, &head, 0, out);
                 return Err(FrameError::NoWay);
             }
-            head.note(label);
             let path = self.next_path + 1;
             let back = self.backs.note(now, head.plane, head.home(), || PathId(path));
             self.next_path = self.next_path.max(back.0);
@@ -165,13 +167,18 @@ impl Router {
             return Ok(());
         }
         head.note(label);
+        self.complain_home(now, hop, &head, next, out);
+        Err(FrameError::NoWay)
+    }
+
+    /// Tells whoever sent a frame along a way that it ends here: at the link `next`, or, with 0, at the wrong node.
+    fn complain_home(&mut self, now: Instant, hop: Hop, head: &Led, next: u16, out: &mut Outbox) {
         if let Some(peer) = self.peers.get_mut(&hop)
             && peer.complaints.take(now)
         {
             let broken = Broken { to: ShortId([0; 8]), label: next };
             out.send(hop, Led::start(head.plane, head.home()).emit(BROKEN, &broken.write()));
         }
-        Err(FrameError::NoWay)
     }
 
     /// The link with this label, if a frame of `plane` that came from `from` may leave over it.
@@ -210,7 +217,9 @@ impl Router {
         // The way that the bad news has come, from the back, is the way that broke.
         head.note(label);
         let mut way = head.home();
-        way.push(broken.label);
+        if broken.label != 0 {
+            way.push(broken.label);
+        }
         for (_, plane, remote) in self.remotes.iter_mut() {
             if let Some(paths) = &mut remote.paths
                 && plane == head.plane

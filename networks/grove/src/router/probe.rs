@@ -7,17 +7,27 @@ use crate::paths::Paths;
 
 /// Between two rounds of probes to a node that is in use.
 const PERIOD: Duration = Duration::from_secs(30);
+/// How long the answers of a round may take.
+const ROUND: Duration = Duration::from_secs(3);
 /// Payloads after which a node is worth probing.
 pub(super) const PROBED_AFTER: u32 = 3;
 
 impl Router {
     /// When the next round of probes is due.
     pub(super) fn probe_wake(&self) -> Option<Instant> {
-        self.remotes.iter().filter_map(|(_, _, remote)| remote.probe_at).min()
+        self.remotes.iter().filter_map(|(_, _, remote)| remote.round_until.into_iter().chain(remote.probe_at).min()).min()
     }
 
     /// Sends probes to nodes where it is time.
     pub(super) fn probe_again(&mut self, now: Instant, out: &mut Outbox) {
+        for (_, _, remote) in self.remotes.iter_mut() {
+            if remote.round_until.is_some_and(|until| until <= now) {
+                remote.round_until = None;
+                if let Some(paths) = &mut remote.paths {
+                    paths.end();
+                }
+            }
+        }
         let due: Vec<(Addr, Plane)> = self
             .remotes
             .iter()
@@ -35,10 +45,11 @@ impl Router {
         let Some(remote) = self.remotes.get_mut(&addr, plane) else { return };
         if remote.used + PERIOD < now {
             // Nobody uses it: what is known of the ways would only grow old.
-            (remote.probe_at, remote.paths, remote.sent) = (None, None, 0);
+            (remote.probe_at, remote.round_until, remote.paths, remote.sent) = (None, None, None, 0);
             return;
         }
         remote.probe_at = Some(now + PERIOD);
+        remote.round_until = Some(now + ROUND);
         remote.paths.get_or_insert_with(Box::<Paths>::default).begin(salt);
         let (id, coords) = (remote.id, remote.coords.fitting(plane, &self.coords));
         let all = coords.mask(plane);
