@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use byway_bench::install::Install;
 use byway_bench::side::campaign::STOP;
-use byway_bench::side::udp;
+use byway_bench::side::datagrams;
 use clap::{Parser, Subcommand};
 
 use crate::commands::messages::Messages;
@@ -55,8 +55,8 @@ fn main() -> ExitCode {
         Benchmark::Peers(arguments) => interruptible().and_then(|()| commands::peers::run(arguments)),
         Benchmark::Install(arguments) => arguments.run(),
         Benchmark::Soak(arguments) => interruptible().and_then(|()| commands::soak::run(arguments)),
-        Benchmark::UdpSource { to } => udp::source(*to).map(|()| true),
-        Benchmark::UdpSink { at } => udp::sink(*at).map(|()| true),
+        Benchmark::UdpSource { to } => datagrams::source(*to).map(|()| true),
+        Benchmark::UdpSink { at } => datagrams::sink(*at).map(|()| true),
         Benchmark::AskName { name, port } => byway_bench::side::name::ask(name, *port).map(|()| true),
     };
     match outcome {

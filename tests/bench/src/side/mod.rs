@@ -12,6 +12,7 @@
 pub mod aead;
 pub mod bed;
 pub mod campaign;
+pub mod datagrams;
 pub mod goals;
 pub mod load;
 pub mod measure;

@@ -3,18 +3,17 @@
 //! A source on one host and a sink on the other, both this program under another name, take orders by their standard input. Each
 //! trial has a number that its datagrams carry, so stragglers of one are never counted in the next.
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use byway_netns::Host;
-use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
+
+use crate::side::datagrams::{NUMBER, Order, Sent};
 
 /// One trial.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,14 +71,17 @@ impl Search {
         };
         let (mut low, mut high): (Option<Trial>, Option<f64>) = (None, None);
         let mut rate = self.begin;
+        let mut most_sent = 0.0_f64;
         while found.trials.len() < Self::TRIALS {
             match holds(rate, self.step, &mut found)? {
                 Some(seen) => {
                     low = Some(seen);
-                    if seen.sent < 0.9 * rate {
+                    // It sends less than it is asked to, and asking for more did not help.
+                    if seen.sent < 0.9 * rate && seen.sent < 1.1 * most_sent {
                         found.sender_limited = true;
                         break;
                     }
+                    most_sent = most_sent.max(seen.sent);
                     rate = high.map_or(rate * 1.6, |high| (rate + high) / 2.0);
                 }
                 None => {
@@ -93,7 +95,7 @@ impl Search {
             }
         }
         let mut rate = low.map_or(0.0, |low| low.wanted);
-        for _ in 0..4 {
+        for _ in 0..8 {
             if rate < 100.0 {
                 break;
             }
@@ -102,7 +104,7 @@ impl Search {
                 break;
             }
             found.sender_limited = false;
-            rate *= 0.9;
+            rate *= 0.85;
         }
         Ok(found)
     }
@@ -159,29 +161,7 @@ impl Pair {
     }
 }
 
-/// What the source is asked.
-#[derive(Serialize, Deserialize)]
-struct Order {
-    number: u32,
-    size: usize,
-    rate: f64,
-    seconds: f64,
-}
-
-/// What it answers.
-#[derive(Serialize, Deserialize)]
-struct Sent {
-    count: u64,
-    seconds: f64,
-}
-
-/// Bytes of the trial's number, at the front of each datagram.
-const NUMBER: usize = 4;
 const PORT: u16 = 5300;
-/// Most datagrams between two looks at the clock.
-const BATCH: u64 = 256;
-/// The source sends what is due this often: as finely as the kernel's timers do without effort.
-const TICK: Duration = Duration::from_micros(200);
 
 /// The benchmark's own program, also when a test asks.
 pub(crate) fn helper_program() -> Result<PathBuf> {
@@ -226,82 +206,6 @@ impl Drop for Helper {
     fn drop(&mut self) {
         drop(self.input.take());
         drop(self.child.wait());
-    }
-}
-
-/// The source: reads orders until its input ends.
-pub fn source(to: SocketAddr) -> Result<()> {
-    let any: SocketAddr = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" }.parse()?;
-    let socket = UdpSocket::bind(any)?;
-    give_room(&socket);
-    socket.connect(to)?;
-    println!("ready");
-    for line in std::io::stdin().lines() {
-        let order: Order = serde_json::from_str(&line?)?;
-        println!("{}", serde_json::to_string(&send(&socket, &order))?);
-    }
-    Ok(())
-}
-
-fn send(socket: &UdpSocket, order: &Order) -> Sent {
-    let mut datagram = vec![0x5a; order.size.max(NUMBER)];
-    datagram[..NUMBER].copy_from_slice(&order.number.to_le_bytes());
-    let begun = Instant::now();
-    let end = Duration::from_secs_f64(order.seconds);
-    let mut count: u64 = 0;
-    loop {
-        let elapsed = begun.elapsed();
-        if elapsed >= end {
-            return Sent { count, seconds: elapsed.as_secs_f64() };
-        }
-        let flood = order.rate <= 0.0;
-        let due = ((order.rate * elapsed.as_secs_f64()) as u64).saturating_sub(count);
-        // The clock is looked at now and then, even where the sender cannot keep up.
-        let now = if flood { BATCH } else { due.min(BATCH) };
-        // What the kernel refuses for lack of room has not been sent.
-        count += (0..now).filter(|_| socket.send(&datagram).is_ok()).count() as u64;
-        if !flood && due < BATCH {
-            std::thread::sleep(TICK);
-        }
-    }
-}
-
-/// The sink: answers how many datagrams of a trial have come, until its input ends.
-pub fn sink(at: SocketAddr) -> Result<()> {
-    let socket = UdpSocket::bind(at)?;
-    give_room(&socket);
-    let counts: Arc<Mutex<HashMap<u32, u64>>> = Arc::default();
-    let shared = Arc::clone(&counts);
-    std::thread::spawn(move || {
-        let mut buffer = [0; 65_536];
-        while let Ok(length) = socket.recv(&mut buffer) {
-            let Some(number) = buffer[..length].first_chunk().copied().map(u32::from_le_bytes) else {
-                continue;
-            };
-            if let Ok(mut counts) = shared.lock() {
-                *counts.entry(number).or_default() += 1;
-            }
-        }
-    });
-    println!("ready");
-    for line in std::io::stdin().lines() {
-        let number: u32 = line?.trim().parse()?;
-        let count = counts.lock().ok().and_then(|counts| counts.get(&number).copied());
-        println!("{}", count.unwrap_or(0));
-    }
-    Ok(())
-}
-
-/// Room in the test programs' own sockets, in bytes, as far as the kernel gives it: they are not what is measured.
-const BUFFER: usize = 16 << 20;
-
-fn give_room(socket: &UdpSocket) {
-    let plain = socket2::SockRef::from(socket);
-    if setsockopt(socket, sockopt::RcvBufForce, &BUFFER).is_err() {
-        let _ = plain.set_recv_buffer_size(BUFFER);
-    }
-    if setsockopt(socket, sockopt::SndBufForce, &BUFFER).is_err() {
-        let _ = plain.set_send_buffer_size(BUFFER);
     }
 }
 
