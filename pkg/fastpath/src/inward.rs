@@ -151,9 +151,9 @@ impl Inward {
                         continue;
                     }
                     let ends = Ends { index, inbound, remote };
-                    let any = self.node(&mut train, &ends, &frames, bytes);
-                    if let Some(link) = here.filter(|link| any && link.hop.peer == *remote) {
-                        link.inbound.note_received(now, frames.len() as u64, length(&frames));
+                    let (count, length) = self.node(&mut train, &ends, &frames, bytes);
+                    if let Some(link) = here.filter(|link| count > 0 && link.hop.peer == *remote) {
+                        link.inbound.note_received(now, count, length);
                     }
                 }
                 _ => {
@@ -181,7 +181,8 @@ impl Inward {
         let mut opened = std::mem::take(&mut self.opened);
         self.open(train.now, inbound, frames, bytes, &mut opened);
         if !opened.is_empty() {
-            inbound.note_received(train.now, opened.len() as u64, length(frames));
+            let length: usize = opened.iter().map(|unsealed| unsealed.frame.len()).sum();
+            inbound.note_received(train.now, opened.len() as u64, length as u64);
         }
         let mut inner = Vec::new();
         let mut ends: Option<Ends<'_>> = None;
@@ -226,14 +227,14 @@ impl Inward {
         self.opened = opened;
     }
 
-    /// Frames end to end, for the daemon's own node, in their plane. Whether one opened.
+    /// Frames end to end, for the daemon's own node, in their plane. How many opened, and how long these were in all.
     fn node<S: Sink + ?Sized>(
         &mut self,
         train: &mut Train<'_, S>,
         ends: &Ends<'_>,
         frames: &[Range<usize>],
         bytes: &mut [u8],
-    ) -> bool {
+    ) -> (u64, u64) {
         let mut opened = std::mem::take(&mut self.inner_opened);
         self.open(train.now, ends.inbound, frames, bytes, &mut opened);
         if !opened.is_empty() {
@@ -250,9 +251,10 @@ impl Inward {
                 _ => train.hand_over(ends.index, unsealed, bytes),
             }
         }
-        let any = !opened.is_empty();
+        let length: usize = opened.iter().map(|unsealed| unsealed.frame.len()).sum();
+        let noted = (opened.len() as u64, length as u64);
         self.inner_opened = opened;
-        any
+        noted
     }
 
     /// Opens `frames`, all of one session, under one lock.
@@ -329,8 +331,4 @@ impl Front {
         let length = payload.len().min(Self::LENGTH);
         payload[..length].copy_from_slice(&self.bytes[..length]);
     }
-}
-
-fn length(frames: &[Range<usize>]) -> u64 {
-    frames.iter().map(|frame| frame.len() as u64).sum()
 }

@@ -12,7 +12,7 @@ use crate::queue::{FairQueue, Limits, Signal, Ticket};
 use crate::slots::Slots;
 use crate::split::Plan;
 use crate::vnet::Header;
-use crate::{Ecn, Gate, Planes, Sink, Snapshot, vnet};
+use crate::{Ecn, Gate, Planes, Sink, Snapshot, Way, vnet};
 
 /// Most bytes of one read: the vnet header and the longest packet.
 pub const READ: usize = vnet::LENGTH + FIXED + 65_535;
@@ -77,13 +77,13 @@ struct Engine {
     counters: OutwardCounters,
 }
 
-/// The gate's last verdict, for further packets of the same flow in one go.
+/// The way of the last packet, for further ones of the same flow until the next flush.
 struct Verdict {
     next: u8,
     /// Addresses and ports.
     flow: [u8; 36],
     planes: Planes,
-    to: (Addr, Plane),
+    way: Way,
 }
 
 impl Outward {
@@ -236,58 +236,57 @@ impl Engine {
                 ecn.set(packet);
             }
         }
-        let way = self
-            .judge(now, packet, tables, gate)
-            .and_then(|to| tables.ways.get(&to))
-            .filter(|way| plan.longest() <= usize::from(way.room));
-        let Some(way) = way else { return self.give_back(&plan, from, packet, sink) };
+        let Self { slots, verdict, scratch, .. } = self;
+        let Some(way) = Verdict::way(verdict, now, packet, tables, gate) else {
+            return give_back(scratch, &plan, from, packet, sink);
+        };
         let (mut packets, mut count) = (0, 0);
         for index in from..plan.count() {
             let length = plan.segment(index);
-            let Some(place) = self.slots.place(now, way, ecn, length, sink) else {
-                // The snapshot promised more room than its link has.
-                self.give_back(&plan, index, packet, sink);
+            let Some(place) = slots.place(now, way, ecn, length, sink) else {
+                // Too long for one frame. No later segment is longer, but they belong together.
+                give_back(scratch, &plan, index, packet, sink);
                 break;
             };
             plan.write(packet, index, place);
-            self.slots.commit(plan.is_partial());
+            slots.commit(plan.is_partial());
             packets += 1;
             count += length as u64;
         }
         gate.note_sent(packets, count);
     }
+}
 
-    /// To whom the packet goes, asking the gate once for all packets of a flow that come in one go.
-    fn judge(
-        &mut self,
+impl Verdict {
+    /// Where the packet goes, asking the gate once for all packets of a flow that come in one go.
+    fn way<'a>(
+        last: &'a mut Option<Self>,
         now: Instant,
         packet: &[u8],
-        tables: &Snapshot,
+        tables: &'a Snapshot,
         gate: &dyn Gate,
-    ) -> Option<(Addr, Plane)> {
+    ) -> Option<&'a Way> {
         let plain = Upper::of(packet).filter(|upper| !merge::is_special(packet, *upper));
-        let flow = plain.and_then(|_| packet.get(8..44)?.try_into().ok());
-        if let (Some(flow), Some(verdict)) = (flow, &self.verdict)
-            && verdict.next == packet[6]
-            && verdict.flow == flow
-            && verdict.planes == tables.planes
-        {
-            return Some(verdict.to);
+        let flow: Option<[u8; 36]> = plain.and_then(|_| packet.get(8..44)?.try_into().ok());
+        let is_same = last.as_ref().is_some_and(|last| {
+            last.next == packet[6] && flow == Some(last.flow) && last.planes == tables.planes
+        });
+        if !is_same {
+            let to: (Addr, Plane) = gate.outgoing(now, packet, &tables.planes)?;
+            let way = tables.ways.get(&to)?;
+            let Some(flow) = flow else { return Some(way) };
+            *last = Some(Self { next: packet[6], flow, planes: tables.planes, way: way.clone() });
         }
-        let to = gate.outgoing(now, packet, &tables.planes)?;
-        if let Some(flow) = flow {
-            self.verdict = Some(Verdict { next: packet[6], flow, planes: tables.planes, to });
-        }
-        Some(to)
+        last.as_ref().map(|last| &last.way)
     }
+}
 
-    /// Hands the segments from `from` on to the slow path, each a plain packet.
-    fn give_back<S: Sink + ?Sized>(&mut self, plan: &Plan, from: usize, packet: &[u8], sink: &mut S) {
-        for index in from..plan.count() {
-            self.scratch.resize(plan.segment(index), 0);
-            plan.write_finished(packet, index, &mut self.scratch);
-            sink.to_portal(&self.scratch);
-        }
+/// Hands the segments from `from` on to the slow path, each a plain packet.
+fn give_back<S: Sink + ?Sized>(scratch: &mut Vec<u8>, plan: &Plan, from: usize, packet: &[u8], sink: &mut S) {
+    for index in from..plan.count() {
+        scratch.resize(plan.segment(index), 0);
+        plan.write_finished(packet, index, scratch);
+        sink.to_portal(scratch);
     }
 }
 

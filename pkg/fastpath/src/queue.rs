@@ -15,6 +15,7 @@
 //! It knows neither packets nor clocks.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::{Duration, Instant};
 
 /// Waiting for so long is fine.
@@ -27,7 +28,7 @@ const QUANTUM: i64 = 16 * 1024;
 /// Most packets that one overflow takes out of the longest flow.
 const BATCH: usize = 64;
 
-/// What waits in a [`FairQueue`].
+/// What waits in a [`FairQueue`]. Peers and flows are told apart by hashes, which strangers must not be able to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// Equal for all packets to one peer.
@@ -63,8 +64,8 @@ pub struct FairQueue<T> {
     limits: Limits,
     memory: usize,
     packets: usize,
-    flows: HashMap<(u64, u64), Flow<T>>,
-    peers: HashMap<u64, Peer>,
+    flows: HashMap<(u64, u64), Flow<T>, BuildHasherDefault<Mixed>>,
+    peers: HashMap<u64, Peer, BuildHasherDefault<Mixed>>,
     turns: Turns<u64>,
     /// Packets that did not fit.
     overflowed: u64,
@@ -95,6 +96,10 @@ struct Waiting<T> {
     memory: u32,
 }
 
+/// For keys that are hashes already, made under a secret.
+#[derive(Default)]
+struct Mixed(u64);
+
 /// The state of RFC 8289 for one flow.
 #[derive(Default)]
 struct CoDel {
@@ -115,8 +120,8 @@ impl<T> FairQueue<T> {
             limits,
             memory: 0,
             packets: 0,
-            flows: HashMap::new(),
-            peers: HashMap::new(),
+            flows: HashMap::default(),
+            peers: HashMap::default(),
             turns: Turns::new(),
             overflowed: 0,
         }
@@ -254,6 +259,22 @@ impl<K: Copy> Turns<K> {
         } else {
             self.old.pop_front()
         };
+    }
+}
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(32) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

@@ -84,14 +84,9 @@ impl Plan {
         self.count
     }
 
-    /// Length of segment `index`.
+    /// Length of segment `index`; none is longer than the first.
     pub(crate) fn segment(&self, index: usize) -> usize {
         self.headers + self.size.min(self.length - self.headers - index * self.size)
-    }
-
-    /// Length of the first segment, and no other is longer.
-    pub(crate) fn longest(&self) -> usize {
-        self.segment(0)
     }
 
     /// Whether the segments' checksums are left unfinished.
