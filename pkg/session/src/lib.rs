@@ -13,6 +13,10 @@
 //!                                              close, idle: Down
 //! ```
 //!
+//! What a session has once, its counter, keys and windows, stands in an [`Outbound`] and an [`Inbound`] that threads may
+//! share ([`Endpoint::halves`]): they seal and open trains of frames without the endpoint, and hand it what they do not
+//! handle themselves ([`Endpoint::handle_opened`]). The layout of frames is in [`frame`].
+//!
 //! Two endpoints that hand each other what they want transmitted:
 //!
 //! ```
