@@ -17,7 +17,7 @@ use crate::limit::Allowance;
 use crate::location::Location;
 use crate::names::{ShortId, TreeId, rank, short_id};
 use crate::packet;
-use crate::peer::{Peer, Role, announced};
+use crate::peer::{Peer, Role, announced, hello_period};
 use crate::registry::Registry;
 use crate::remote::{Backs, Memory, Remotes};
 use crate::seek::Seeks;
@@ -155,7 +155,7 @@ impl Router {
         {
             self.peers.insert(hop, Peer::new(now, &hop.peer, class, cost, label));
             self.labels.insert(label, hop);
-            self.greet(hop, true, out);
+            self.greet(now, hop, true, out);
         }
         self.rest(now, out);
     }
@@ -245,6 +245,7 @@ impl Router {
         self.emit_pulses(now, out);
         self.seek_again(now, out);
         self.probe_again(now, out);
+        if std::env::var_os("GROVE_DEBUG").is_some() { self.dump(now); }
         self.remotes.sweep(now);
         if self.housekeeping <= now {
             self.housekeeping = now + Duration::from_secs(10);
@@ -277,7 +278,7 @@ impl Router {
             let says = peer.hello_at <= now;
             let shows = peer.show_at.is_some_and(|at| at <= now);
             if greets || says {
-                self.greet(hop, greets, out);
+                self.greet(now, hop, greets, out);
             }
             if says {
                 self.renew_offer(now, hop);
@@ -288,10 +289,11 @@ impl Router {
         }
     }
 
-    fn greet(&mut self, hop: Hop, answer: bool, out: &mut Outbox) {
+    fn greet(&mut self, now: Instant, hop: Hop, answer: bool, out: &mut Outbox) {
         let sums = self.have(hop);
         let Some(peer) = self.peers.get_mut(&hop) else { return };
         peer.said = Some(sums);
+        peer.hello_at = now + hello_period(hop.family);
         peer.ack_due = false;
         let key = (answer || peer.key_due).then_some(self.own.raw);
         peer.key_due = false;
@@ -594,3 +596,10 @@ impl Router {
         peers.chain(remotes).take(limit).collect()
     }
 }
+
+impl Router { fn dump(&self, now: Instant) {
+  if now.duration_since(self.started).as_millis() % 3000 > 40 { return; }
+  let t: Vec<String> = self.trees.values().map(|t| format!("{:?} root {:?} parent {:?} due {:?} children {:?}", t.id, t.root, t.parent.map(|p| p.peer), t.due().map(|d| d.saturating_duration_since(now)), self.children(t.id).iter().map(|c| (c.peer, self.peers[c].below.get(&t.id).map(|b| b.count))).collect::<Vec<_>>())).collect();
+  eprintln!("{:?} at {:?}: seeks {} {:#?}", self.own.addr, now.duration_since(self.started), self.seeks.questions().len(), t);
+  for (h,p) in &self.peers { eprintln!("   peer {:?} role {:?} silent {} told {:?} has {:?} retry {:?}", h.peer, p.role, p.silent, p.told, p.has, p.retry.map(|r| r.at.saturating_duration_since(now))); }
+} }

@@ -77,7 +77,7 @@ impl Router {
             self.changed = true;
         }
         if hello.answer {
-            self.greet(hop, false, out);
+            self.greet(now, hop, false, out);
         }
         if first && self.own.leaf {
             self.ask_all(now, out);

@@ -63,7 +63,7 @@ impl Router {
             peer.retry = Some(Again::after(now, peer.patience()));
         }
         if !quiet {
-            self.greet(hop, false, out);
+            self.greet(now, hop, false, out);
         }
     }
 
