@@ -14,6 +14,8 @@ use crate::privileges;
 pub(crate) struct Fast {
     running: Mutex<Option<Running>>,
     sockets: Vec<Arc<SharedUdp>>,
+    /// Whether the kernel may help, by the configuration.
+    offload: bool,
     /// Why there are none.
     trouble: Option<String>,
 }
@@ -21,13 +23,13 @@ pub(crate) struct Fast {
 impl Fast {
     /// Starts them, if there is a socket to read. Without them everything goes through the core, only slower.
     pub(crate) fn start(
-        threads: u16,
+        (threads, offload): (u16, bool),
         tables: &Arc<Tables>,
         ports: Vec<UdpPort>,
         portal: Option<&Portal>,
     ) -> Self {
         let sockets = ports.iter().map(|port| Arc::clone(port.socket())).collect();
-        let mut this = Self { running: Mutex::new(None), sockets, trouble: None };
+        let mut this = Self { running: Mutex::new(None), sockets, offload, trouble: None };
         if ports.is_empty() {
             return this;
         }
@@ -68,6 +70,11 @@ impl Fast {
         })
     }
 
+    /// What the threads counted, while they run.
+    pub(crate) fn counters(&self) -> Option<byway_portal::fast::Counters> {
+        self.running().as_ref().map(Running::counters)
+    }
+
     /// What makes it slower than it could be, in words.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -81,6 +88,9 @@ impl Fast {
             warnings.push(format!(
                 "packets are moved slowly until a restart, since a thread for it has ended: {why}"
             ));
+            return warnings;
+        }
+        if !self.offload {
             return warnings;
         }
         let sockets = self.offload();

@@ -203,7 +203,8 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
     }
     let portal = open_portal(&config, handle.main(), &mut troubles).await;
     privileges::drop_low_ports()?;
-    let fast = Fast::start(config.portal.threads, &handle.tables(), ports, portal.as_ref());
+    let fast =
+        Fast::start((config.portal.threads, config.portal.offload), &handle.tables(), ports, portal.as_ref());
 
     let fixed = Fixed {
         config_file,
@@ -365,6 +366,7 @@ async fn open_portal(
         mancon: portal.mancon,
         threads: portal.threads.into(),
         queues: usize::from(portal.threads / 2).max(1),
+        offload: portal.offload,
         ..byway_portal::Config::default()
     };
     match Portal::open(settings, node).await {

@@ -338,6 +338,9 @@ impl Daemon {
         if let Some(portal) = &self.0.portal {
             portal_metrics(&portal.counters(), &mut text);
         }
+        if let Some(counters) = self.0.fast.counters() {
+            fast_metrics(&counters, &mut text);
+        }
         text.push_str("# EOF\n");
         Ok(text)
     }
@@ -416,6 +419,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("portal.mtu", portal(|portal| portal.mtu.to_string())),
         ("portal.mancon", old.portal.mancon != new.portal.mancon),
         ("portal.threads", portal(|portal| portal.threads.to_string())),
+        ("portal.offload", portal(|portal| portal.offload.to_string())),
         ("links", old.links != new.links),
         ("session", old.session != new.session),
     ]
@@ -424,13 +428,47 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     .collect()
 }
 
+/// Writes one family of counters.
+fn counters_of(text: &mut String, name: &str, help: &str, values: &[(&str, u64)]) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "# TYPE {name} counter\n# HELP {name} {help}");
+    for (labels, value) in values {
+        let _ = writeln!(text, "{name}_total{{{labels}}} {value}");
+    }
+}
+
+fn fast_metrics(counters: &byway_portal::fast::Counters, text: &mut String) {
+    let device = [("direction=\"out\"", counters.reads), ("direction=\"in\"", counters.writes)];
+    counters_of(
+        text,
+        "byway_fast_packets",
+        "Packets and super-packets that threads took from the device, or gave it.",
+        &device,
+    );
+    let (outward, inward) = (&counters.outward, &counters.inward);
+    let drops = [
+        ("reason=\"device\"", counters.write_errors),
+        ("reason=\"portal-overrun\"", counters.portal_overrun),
+        ("reason=\"send-overrun\"", counters.send_overrun),
+        ("reason=\"odd\"", outward.odd),
+        ("reason=\"queue-full\"", outward.overflowed),
+        ("reason=\"queue-delay\"", outward.left_out),
+        ("reason=\"forged\"", inward.forged),
+        ("reason=\"replayed\"", inward.replayed),
+        ("reason=\"malformed\"", inward.malformed),
+        ("reason=\"ended\"", inward.ended),
+        ("reason=\"plane\"", inward.plane),
+        ("reason=\"refused\"", inward.refused),
+        ("reason=\"congested\"", inward.congested),
+    ];
+    counters_of(text, "byway_fast_drops", "What threads dropped.", &drops);
+    let marked = [("direction=\"out\"", outward.marked)];
+    counters_of(text, "byway_fast_marked", "Packets marked since they waited too long.", &marked);
+}
+
 fn portal_metrics(counters: &byway_portal::Counters, text: &mut String) {
     let mut family = |name: &str, help: &str, values: &[(&str, u64)]| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "# TYPE byway_portal_{name} counter\n# HELP byway_portal_{name} {help}");
-        for (labels, value) in values {
-            let _ = writeln!(text, "byway_portal_{name}_total{{{labels}}} {value}");
-        }
+        counters_of(text, &format!("byway_portal_{name}"), help, values);
     };
     let (outwards, inwards) = ("direction=\"out\"", "direction=\"in\"");
     family(

@@ -3,7 +3,7 @@
 use std::io;
 
 use byway_link::{Transport, TransportId};
-use byway_transport_ip::{Options, Udp, UdpPort};
+use byway_transport_ip::{Offload, Options, Udp, UdpPort};
 
 use crate::config::Config;
 use crate::run::StartError;
@@ -24,7 +24,9 @@ pub(crate) fn open(config: &Config) -> Result<Opened, StartError> {
         return Ok(opened);
     }
     let pairs = usize::from(config.portal.threads / 2).max(1);
-    let options = Options { reuse_port: pairs > 1, ..Options::default() };
+    let wanted = config.portal.offload;
+    let offload = Offload { segment: wanted, gro: wanted, ..Offload::default() };
+    let options = Options { offload, reuse_port: pairs > 1 };
     for (number, address) in (0..).zip(&config.links.udp) {
         let refused =
             |source| StartError::Listen { place: format!("udp://{address}"), help: help(&source), source };

@@ -125,6 +125,8 @@ pub struct Portal {
     pub mancon: Option<ManCon>,
     /// Threads that move packets, of this machine and of others: 1, 2 or more pairs.
     pub threads: u16,
+    /// Whether device and UDP sockets may have the kernel join packets, where it can (TSO, USO, UDP_SEGMENT, UDP_GRO).
+    pub offload: bool,
     /// Who may open flows to this machine.
     pub allow: Vec<Allow>,
 }
@@ -226,6 +228,7 @@ impl Default for Config {
                 mtu: 0,
                 mancon: None,
                 threads: 2,
+                offload: true,
                 allow: Vec::new(),
             },
             links: Links {

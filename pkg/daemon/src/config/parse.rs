@@ -173,6 +173,7 @@ fn portal(mut section: Section<'_, '_>, names: &HashMap<String, Addr>, portal: &
         let what = "there are 1, 2 or another even number of threads, up to 64";
         section.fault_at("threads", what, Some("one thread for both directions, or pairs of them".into()));
     }
+    portal.offload = section.flag("offload", portal.offload);
     for mut rule in section.sections("allow") {
         let peer = rule.parsed("peer", None, |value, text| match text {
             "*" => Some(Some(Who::Anyone)),
