@@ -51,6 +51,10 @@ pub struct DaemonConfig {
     pub network: Option<String>,
     /// Whether it has a TUN device.
     pub portal: bool,
+    /// Threads that move packets, if not the default.
+    pub threads: Option<u16>,
+    /// Whether the kernel may join packets for it.
+    pub offload: bool,
     /// Whether it logs everything.
     pub debug: bool,
 }
@@ -104,6 +108,8 @@ impl DaemonConfig {
             prefix: None,
             network: None,
             portal: true,
+            threads: None,
+            offload: true,
             debug: false,
         }
     }
@@ -125,7 +131,10 @@ impl DaemonConfig {
             writeln!(toml, "[network]\nname = {}", serde_json::to_string(network)?)?;
         }
         writeln!(toml, "[mancon]\ndefault = \"low\"\ndirect = true")?;
-        writeln!(toml, "[portal]\nenabled = {}\nmancon = \"low\"", self.portal)?;
+        writeln!(toml, "[portal]\nenabled = {}\nmancon = \"low\"\noffload = {}", self.portal, self.offload)?;
+        if let Some(threads) = self.threads {
+            writeln!(toml, "threads = {threads}")?;
+        }
         if let Some(prefix) = &self.prefix {
             writeln!(toml, "prefix = {}", serde_json::to_string(prefix)?)?;
         }

@@ -65,4 +65,28 @@ impl Frame {
         };
         Some(Self { source, destination, protocol, ports })
     }
+
+    /// Marks an IP packet as a congested router would; false if its sender does not understand that.
+    pub fn mark_congested(bytes: &mut [u8]) -> bool {
+        let Some((ethernet, packet)) = bytes.split_at_mut_checked(Self::ETHERNET) else { return false };
+        match (&ethernet[12..], packet) {
+            ([0x08, 0x00], packet) if packet.len() >= 20 && matches!(packet[1] & 3, 1 | 2) => {
+                packet[1] |= 3;
+                packet[10..12].fill(0);
+                let length = usize::from(packet[0] & 0x0f) * 4;
+                let words = packet.get(..length).unwrap_or_default().chunks_exact(2);
+                let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+                let sum = (sum & 0xffff) + (sum >> 16);
+                let sum = (sum & 0xffff) + (sum >> 16);
+                packet[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+                true
+            }
+            // The traffic class lies across two bytes; its last two bits are bits 4 and 5 of the second.
+            ([0x86, 0xdd], packet) if packet.len() >= 40 && matches!(packet[1] >> 4 & 3, 1 | 2) => {
+                packet[1] |= 0x30;
+                true
+            }
+            _ => false,
+        }
+    }
 }

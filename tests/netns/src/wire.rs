@@ -35,6 +35,8 @@ pub struct Faults {
     pub queue: usize,
     /// Longest IP packet, in bytes; longer ones vanish; none: no limit.
     pub mtu: Option<usize>,
+    /// Share of packets that are marked as having met congestion, 0 to 1, of those that say they understand it (RFC 3168).
+    pub congested: f64,
     /// Frames that match one of these are dropped.
     pub drop: Vec<Matcher>,
     /// Nothing passes.
@@ -53,6 +55,7 @@ impl Default for Faults {
             rate: None,
             queue: 256 * 1024,
             mtu: None,
+            congested: 0.0,
             drop: Vec::new(),
             cut: false,
         }
@@ -102,6 +105,8 @@ pub struct Counters {
     pub lost: u64,
     /// Sent twice.
     pub duplicated: u64,
+    /// Marked as having met congestion.
+    pub marked: u64,
     /// Put behind later ones.
     pub reordered: u64,
     /// Dropped by a rule.
@@ -119,6 +124,8 @@ pub struct Counters {
 pub struct Lane {
     faults: Faults,
     random: Random,
+    /// Dice of their own, so that older tests see the same faults as ever.
+    marks: Random,
     /// Frames under way, by arrival, then by entry.
     under_way: BTreeMap<(Instant, u64), Vec<u8>>,
     serial: u64,
@@ -135,6 +142,7 @@ impl Lane {
         Self {
             faults,
             random: Random::new(seed),
+            marks: Random::new(!seed),
             under_way: BTreeMap::new(),
             serial: 0,
             busy_until: None,
@@ -165,7 +173,7 @@ impl Lane {
     }
 
     /// A frame enters.
-    pub fn push(&mut self, now: Instant, frame: Vec<u8>) {
+    pub fn push(&mut self, now: Instant, mut frame: Vec<u8>) {
         self.counters.entered += 1;
         self.counters.bytes += frame.len() as u64;
         // All dice of a frame are thrown whatever becomes of it.
@@ -173,11 +181,15 @@ impl Lane {
         let duplicate = self.random.chance(self.faults.duplicate);
         let reorder = self.random.chance(self.faults.reorder);
         let jitter = self.random.unit() * self.faults.jitter_ms;
+        let congested = self.marks.chance(self.faults.congested);
         if let Some(count) = self.verdict(&frame, lost) {
             *count += 1;
             return;
         }
 
+        if congested && Frame::mark_congested(&mut frame) {
+            self.counters.marked += 1;
+        }
         let mut leaves = now;
         if let Some(rate) = self.faults.rate {
             let begins = self.busy_until.map_or(now, |until| until.max(now));

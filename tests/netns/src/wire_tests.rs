@@ -169,3 +169,26 @@ fn cut_short_frames_are_no_ip() {
     }
     assert_eq!(Frame::parse(&ipv6).map(|frame| frame.protocol), Some(Protocol::Icmp));
 }
+
+#[test]
+fn congestion_marks_only_packets_that_say_they_understand_it() {
+    let mut lane = Lane::new(1, Faults { congested: 1.0, ..Faults::default() });
+    for (ecn, marked) in [(0, 0), (1, 3), (2, 3), (3, 3)] {
+        let mut v4 = ipv4(17, 1, 2);
+        v4[15] = 0x28 << 2 | ecn;
+        let mut v6 = vec![0; 54];
+        v6[12..16].copy_from_slice(&[0x86, 0xdd, 0x6a, 0x05 | ecn << 4]);
+        for (frame, at, shift) in [(v4, 15, 0), (v6, 15, 4)] {
+            lane.push(Instant::now(), frame.clone());
+            let left = lane.pop(lane.next().unwrap()).unwrap();
+            assert_eq!(left[at] >> shift & 3, marked);
+            assert_eq!(left[at] & !(3 << shift), frame[at] & !(3 << shift), "the rest stays");
+            if left[12] == 0x08 && left != frame {
+                let words = left[14..34].chunks_exact(2);
+                let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+                assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "the header's checksum");
+            }
+        }
+    }
+    assert_eq!(lane.counters().marked, 4);
+}
