@@ -30,6 +30,8 @@ pub(crate) struct Flow {
     unanswered: usize,
     full: VecDeque<Bytes>,
     frame: BytesMut,
+    /// Length of the last frame: the next one most likely gets as long, and need not grow to it bit by bit.
+    last: usize,
     pub(crate) closing: bool,
     /// Why nothing can be sent any more.
     pub(crate) ended: Option<ApiError>,
@@ -153,15 +155,24 @@ impl Flow {
     }
 
     pub(crate) fn put(&mut self, record: &Record) {
+        if self.frame.is_empty() {
+            self.frame.reserve(self.last);
+        }
         record.encode(&mut self.frame);
         if self.frame.len() >= FRAME {
-            self.full.push_back(self.frame.split().freeze());
+            let frame = self.cut();
+            self.full.push_back(frame);
         }
+    }
+
+    fn cut(&mut self) -> Bytes {
+        self.last = self.frame.len();
+        self.frame.split().freeze()
     }
 
     /// The next frame to write.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
-        self.full.pop_front().or_else(|| (!self.frame.is_empty()).then(|| self.frame.split().freeze()))
+        self.full.pop_front().or_else(|| (!self.frame.is_empty()).then(|| self.cut()))
     }
 
     /// Nothing more is sent or answered.

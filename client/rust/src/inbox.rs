@@ -30,18 +30,24 @@ struct Queue {
 }
 
 impl Inbox {
-    /// False when the daemon sends more than the window allows, which no daemon of ours does.
-    pub(crate) fn put(&self, kind: Kind, incoming: Incoming) -> bool {
+    /// Takes what one frame brought, under one lock and with one wake-up. False when the daemon sends more than the window
+    /// allows, which no daemon of ours does.
+    pub(crate) fn put(&self, kind: Kind, arrived: &mut Vec<Incoming>) -> bool {
+        if arrived.is_empty() {
+            return true;
+        }
         let queue = self.queue(kind);
         let mut waiting = queue.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let (items, cost) = &mut *waiting;
-        match kind {
-            Kind::Packet if items.len() >= PACKETS_MAX => return true,
-            Kind::Message if *cost > 2 * frame::WINDOW_TO_CLIENT => return false,
-            _ => {}
+        for incoming in arrived.drain(..) {
+            match kind {
+                Kind::Packet if items.len() >= PACKETS_MAX => continue,
+                Kind::Message if *cost > 2 * frame::WINDOW_TO_CLIENT => return false,
+                _ => {}
+            }
+            *cost += frame::cost(&incoming.payload);
+            items.push_back(incoming);
         }
-        *cost += frame::cost(&incoming.payload);
-        items.push_back(incoming);
         drop(waiting);
         queue.arrived.notify_one();
         true
@@ -49,6 +55,10 @@ impl Inbox {
 
     /// The next payload, also when the node has ended meanwhile; `None` when nothing more will come.
     pub(crate) async fn take(&self, kind: Kind) -> Option<Incoming> {
+        // Nearly always something is there, and listening costs more than looking.
+        if let Some(incoming) = self.try_take(kind) {
+            return Some(incoming);
+        }
         let queue = self.queue(kind);
         loop {
             let mut arrived = std::pin::pin!(queue.arrived.notified());

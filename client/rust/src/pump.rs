@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use byway_api::frame::{FRAME_MAX, FrameError, Record, Records};
-use byway_api::{ApiError, Code, Incoming, Sent};
+use byway_api::frame::{FRAME_MAX, Record, Records};
+use byway_api::{ApiError, Code, Incoming, Kind, Sent};
 use byway_identity::Addr;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::header;
@@ -126,13 +126,23 @@ fn take(frame: Bytes, shared: &Shared) -> Result<(), ApiError> {
     let wrong = |why: &dyn std::fmt::Display| {
         ApiError::new(Code::Internal, format!("the daemon broke the protocol: {why}"))
     };
-    let mut answered = false;
+    let (mut answered, mut messages, mut packets) = (false, Vec::new(), Vec::new());
+    let mut ended = Ok(());
     for record in Records::new(frame) {
-        match record.map_err(|error: FrameError| wrong(&error))? {
-            Record::Payload { kind, addr: from, payload, .. } => {
-                if !shared.inbox.put(kind, Incoming { from, payload }) {
-                    return Err(wrong(&"it sent more than the window allows"));
-                }
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                // What came before it is whole.
+                ended = Err(wrong(&error));
+                break;
+            }
+        };
+        match record {
+            Record::Payload { kind: Kind::Message, addr: from, payload, .. } => {
+                messages.push(Incoming { from, payload });
+            }
+            Record::Payload { kind: Kind::Packet, addr: from, payload, .. } => {
+                packets.push(Incoming { from, payload });
             }
             Record::Taken { addr, mancon, held, count } => {
                 shared.flow().taken(addr, count, Sent { mancon, held });
@@ -142,13 +152,18 @@ fn take(frame: Bytes, shared: &Shared) -> Result<(), ApiError> {
                 shared.flow().refused(kind, addr, error);
                 answered = true;
             }
-            Record::Credit { .. } => return Err(wrong(&"only clients grant credit")),
+            Record::Credit { .. } => {
+                ended = Err(wrong(&"only clients grant credit"));
+                break;
+            }
         }
     }
+    let fits = shared.inbox.put(Kind::Message, &mut messages) && shared.inbox.put(Kind::Packet, &mut packets);
     if answered {
         shared.room.notify_waiters();
     }
-    Ok(())
+    ended?;
+    if fits { Ok(()) } else { Err(wrong(&"it sent more than the window allows")) }
 }
 
 fn broken(error: &Error) -> ApiError {

@@ -23,7 +23,7 @@ use crate::{ApiError, Code, Kind, MESSAGE_MAX, ManCon};
 pub const FRAME_MAX: usize = 1 << 20;
 
 /// Cost, as the windows count it, of unanswered messages to one receiver beyond which no further one may follow.
-pub const WINDOW_TO_ONE: usize = 256 << 10;
+pub const WINDOW_TO_ONE: usize = 1 << 20;
 
 /// The same for all receivers together.
 pub const WINDOW_TO_ALL: usize = 4 << 20;

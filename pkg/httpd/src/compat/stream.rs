@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes that may wait for a client that does not read.
 const UNREAD_MAX: usize = 256 << 10;
 
-/// Room for one read.
-const READ: usize = 16 << 10;
+/// Room for one read. Clients write message by message, so much of what they sent is taken at once.
+const READ: usize = 64 << 10;
 
 /// Questions that a client may have open.
 const QUESTIONS_MAX: usize = 64;

@@ -12,7 +12,7 @@ use crate::app::Stop;
 use crate::lanes::{Lanes, Outcome};
 
 /// Most messages, and bytes of them, that one frame gathers.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
 
 /// Bytes of outcomes that may wait for a client that does not read; beyond them it is not read either.
@@ -141,6 +141,8 @@ struct Writer {
     /// Frames that are as long as they should be.
     full: VecDeque<Bytes>,
     frame: BytesMut,
+    /// Length of the last frame: the next one most likely gets as long, and need not grow to it bit by bit.
+    last: usize,
     /// Cost of the messages that the application has not taken.
     unread: usize,
 }
@@ -161,14 +163,23 @@ impl Writer {
     }
 
     fn next(&mut self) -> Option<Bytes> {
-        self.full.pop_front().or_else(|| (!self.frame.is_empty()).then(|| self.frame.split().freeze()))
+        self.full.pop_front().or_else(|| (!self.frame.is_empty()).then(|| self.cut()))
     }
 
     fn put(&mut self, record: &Record) {
+        if self.frame.is_empty() {
+            self.frame.reserve(self.last);
+        }
         record.encode(&mut self.frame);
         if self.frame.len() >= BATCH_BYTES {
-            self.full.push_back(self.frame.split().freeze());
+            let frame = self.cut();
+            self.full.push_back(frame);
         }
+    }
+
+    fn cut(&mut self) -> Bytes {
+        self.last = self.frame.len();
+        self.frame.split().freeze()
     }
 
     /// The first message, and what else is there already.
