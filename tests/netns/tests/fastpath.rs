@@ -38,7 +38,7 @@ fn what_is_forwarded_on_without_checksum_help_arrives_whole() -> Result<()> {
     // The other way the first host's kernel gets what the threads have merged.
     pair.transfer(&world, &third, &pair.hosts[0], &pair.ipv6[0])?;
     pair.datagrams(&pair.hosts[0], &third, address)?;
-    pair.went_by_threads(before)?;
+    pair.went_by_threads(&before)?;
     // A wrong checksum is dropped where nobody helps: it would show here, and TCP would only be slow.
     for name in ["Udp6InCsumErrors", "Icmp6InCsumErrors"] {
         ensure!(snmp6(&third, name)? == 0, "{name}: {}", snmp6(&third, name)?);
@@ -91,7 +91,7 @@ fn one_thread_and_several_pairs_carry_all_of_it_too() -> Result<()> {
         pair.transfer(&world, &pair.hosts[0], &pair.hosts[1], &pair.ipv6[1])?;
         pair.transfer(&world, &pair.hosts[1], &pair.hosts[0], &pair.ipv6[0])?;
         pair.datagrams(&pair.hosts[0], &pair.hosts[1], &pair.ipv6[1])?;
-        pair.went_by_threads(before)?;
+        pair.went_by_threads(&before)?;
         // Many flows at once, over all queues.
         let _server = pair.hosts[1].start("iperf3 --server --one-off")?;
         listens(&pair.hosts[1], 5201)?;
@@ -127,7 +127,7 @@ fn without_the_kernels_help_all_of_it_arrives_and_so_between_those_with_and_with
         pair.transfer(&world, &pair.hosts[0], &pair.hosts[1], &pair.ipv6[1])?;
         pair.transfer(&world, &pair.hosts[1], &pair.hosts[0], &pair.ipv6[0])?;
         pair.datagrams(&pair.hosts[0], &pair.hosts[1], &pair.ipv6[1])?;
-        pair.went_by_threads(before)?;
+        pair.went_by_threads(&before)?;
     }
     Ok(())
 }
@@ -167,7 +167,7 @@ fn what_no_rule_allows_stays_out_whatever_comes_beside_what_one_does() -> Result
     pair.datagrams(hostile, node, &ipv6)?;
     attack.wait(Duration::from_secs(30))?;
     ensure!(attack.output().contains("done"), "{}", attack.output());
-    pair.went_by_threads(before)?;
+    pair.went_by_threads(&before)?;
     let filtered = pair.daemons[1].metric("byway_portal_drops_total", &["reason=\"denied\""])?;
     watch.wait(Duration::from_secs(30))?;
     let seen = watch.output();
@@ -243,7 +243,7 @@ impl Pair {
     }
 
     /// Fails unless a transfer since then went past the core at both ends.
-    fn went_by_threads(&self, before: Vec<u64>) -> Result<()> {
+    fn went_by_threads(&self, before: &[u64]) -> Result<()> {
         let after = self.packets()?;
         let grown = before.iter().zip(&after).all(|(before, after)| after - before >= 100);
         ensure!(grown, "the threads have written {before:?}, then {after:?} packets");
