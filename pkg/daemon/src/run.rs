@@ -367,7 +367,6 @@ async fn open_portal(
         threads: portal.threads.into(),
         queues: usize::from(portal.threads / 2).max(1),
         offload: portal.offload,
-        ..byway_portal::Config::default()
     };
     match Portal::open(settings, node).await {
         Ok(portal) => Some(portal),

@@ -336,3 +336,43 @@ async fn receivers_that_were_refused_take_no_room_for_good() {
     node.send(message(to, "hello")).await.expect("there is room for one more");
     assert_eq!(receive(&daemons[1].main()).await.payload, "hello");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_reach_the_tables_of_threads_and_leave_them_again() {
+    let daemons = chain(2);
+    let (sender, receiver) = (daemons[0].main(), daemons[1].main());
+    sender.send(message(receiver.addr(), "hello")).await.expect("taken");
+    receive(&receiver).await;
+    let tables = daemons[0].tables();
+    until(|| !tables.load().sessions.is_empty()).await;
+    let session = tables.load().sessions.values().next().cloned().expect("there is one");
+    assert!(matches!(
+        session.owner,
+        byway_fastpath::Owner::Node { remote, plane: byway_network::Plane::Any, .. } if remote == receiver.addr()
+    ));
+    daemons[0].shutdown().await;
+    let ended = session.inbound.lock().open(std::time::Instant::now(), &mut [0; 64]);
+    assert_eq!(ended, Err(byway_session::OpenError::Ended), "nothing opens when the core has gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn threads_know_other_levels_before_whoever_set_them_learns_that_it_is_done() {
+    let daemon = chain(1).remove(0);
+    let tables = daemon.tables();
+    let plane = || tables.load().planes.of(None);
+    for turn in 0..200 {
+        let floor = if turn % 2 == 0 { ManCon::High } else { ManCon::Low };
+        daemon.set_levels(Levels { floor, ..LEVELS }).await.expect("the daemon runs");
+        let expected = LEVELS.plane(floor.max(LEVELS.default)).expect("it is carried");
+        assert_eq!(plane(), Some(expected), "turn {turn}");
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("in time");
+}

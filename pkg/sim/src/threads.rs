@@ -283,7 +283,7 @@ impl Daemons {
     /// The core looks at what threads did, if it is time to.
     pub(crate) fn look(&mut self, daemon: usize) {
         let now = self.now();
-        if !self.threads(daemon).and_then(Threads::due).is_some_and(|due| due <= now) {
+        if self.threads(daemon).and_then(Threads::due).is_none_or(|due| due > now) {
             return;
         }
         let any = self.act(daemon, |core, out| core.sync(now, out)).unwrap_or(false);

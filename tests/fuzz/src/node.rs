@@ -17,7 +17,7 @@ use byway_identity::{Addr, Entropy, Prefix, SeededEntropy};
 use byway_link::{Accept, Event, PeerConfig, Place};
 use byway_network::{Action, Constraint, Family, Hop, Network, NetworkId, Outbox, Plane, Setup, To};
 use byway_node::{Config, Core, Levels, Output, Question, SendRequest, Way};
-use byway_session::{Connect, Endpoint, FrameKind, SessionId, Use};
+use byway_session::{Connect, Endpoint, FrameKind, Indices, SessionId, Use};
 
 use crate::input::Input;
 use crate::link;
@@ -59,6 +59,10 @@ struct World {
     to_neighbour: VecDeque<Bytes>,
     asked: HashSet<u64>,
     question: u64,
+    /// Receiver indices of the neighbour.
+    indices: Indices,
+    /// Frames of sessions that it sent; every other one goes without a link frame.
+    sealed: u64,
 }
 
 fn addr(node: usize) -> Addr {
@@ -69,6 +73,8 @@ fn addr(node: usize) -> Addr {
 const VICTIM: usize = 0;
 const NEIGHBOUR: usize = 1;
 const FIRST_HOSTED: usize = 8;
+/// Under which the neighbour's end-to-end sessions have their receiver indices.
+const SESSIONS: u32 = 1;
 
 impl World {
     /// The two are neighbours, and have an end-to-end session.
@@ -127,7 +133,11 @@ impl World {
             to_neighbour: VecDeque::new(),
             asked: HashSet::new(),
             question: 0,
+            indices: Indices::default(),
+            sealed: 0,
         };
+        world.links.share_indices(world.indices.clone());
+        world.sessions.share_indices(world.indices.clone(), SESSIONS);
         world.open();
         let endpoint = "udp://192.0.2.1:2561".parse().expect("an endpoint");
         let mut out = Vec::new();
@@ -184,7 +194,7 @@ impl World {
                 self.take_link(out);
             }
             5 => {
-                let event = link::event(input);
+                let event = if other & 1 == 0 { link::event(input) } else { self.opened(input) };
                 let mut out = Vec::new();
                 self.victim.handle(self.now, event, &mut out);
                 self.take_victim(out);
@@ -241,6 +251,16 @@ impl World {
             14 => self.pass(Duration::from_millis(u64::from(input.u16()))),
             _ => self.pass(Duration::from_millis(u64::from(input.u8()))),
         }
+    }
+
+    /// What a thread of the victim's might have opened: the sender was in a session, and hostile.
+    fn opened(&self, input: &mut Input<'_>) -> Event {
+        let mut indices: Vec<u32> = self.victim.snapshot().sessions.into_keys().collect();
+        indices.sort_unstable();
+        let index = indices.get(input.below(indices.len() + 1)).copied().unwrap_or(0xffff_ffff);
+        let (kind, flags) = (input.u8() % 12, input.u8());
+        let payload = Bytes::copy_from_slice(input.bytes());
+        Event::Unsealed { place: link::place(1), index, kind, flags, payload }
     }
 
     /// Some node: the victim's own, one of its hosted ones, the neighbour, or nobody that there is.
@@ -328,6 +348,13 @@ impl World {
                 self.victim.handle(self.now, event, &mut out);
                 self.take_victim(out);
             } else if let Some(frame) = self.to_neighbour.pop_front() {
+                let index = frame.first_chunk().map(|head| u32::from_le_bytes(*head));
+                if index.and_then(|index| self.indices.owner(index)) == Some(SESSIONS) {
+                    let (way, mut out) = (Way::back(Plane::Any, None), Vec::new());
+                    self.sessions.handle(self.now, way, frame.as_ref().into(), &mut out);
+                    self.take_sessions(out);
+                    continue;
+                }
                 let mut out = Vec::new();
                 let event = Event::Frame { place: link::place(0), frame: frame.as_ref().into() };
                 self.links.handle(self.now, event, &mut out);
@@ -431,6 +458,12 @@ impl World {
             match event {
                 Event::Transmit { place, bytes } => {
                     let Some(to) = place.to else { continue };
+                    let is_sealed = bytes.first_chunk().is_some_and(|head| u32::from_le_bytes(*head) >= 256);
+                    self.sealed += u64::from(is_sealed);
+                    if is_sealed && self.sealed % 2 == 0 && self.to_victim.len() < FLIGHT {
+                        self.to_victim.push_back(bytes);
+                        continue;
+                    }
                     let mut told = Outbox::default();
                     let by = Constraint::in_plane(place.plane);
                     // No way yet while the link comes up.
