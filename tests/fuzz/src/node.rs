@@ -460,7 +460,7 @@ impl World {
                     let Some(to) = place.to else { continue };
                     let is_sealed = bytes.first_chunk().is_some_and(|head| u32::from_le_bytes(*head) >= 256);
                     self.sealed += u64::from(is_sealed);
-                    if is_sealed && self.sealed % 2 == 0 && self.to_victim.len() < FLIGHT {
+                    if is_sealed && self.sealed.is_multiple_of(2) && self.to_victim.len() < FLIGHT {
                         self.to_victim.push_back(bytes);
                         continue;
                     }

@@ -208,3 +208,45 @@ proptest::proptest! {
         let _ = Config::parse(&text, "x");
     }
 }
+
+#[test]
+fn threads_come_alone_or_in_pairs() {
+    for threads in [1, 2, 4, 64] {
+        let text = format!("[portal]\nthreads = {threads}\n");
+        assert_eq!(Config::parse(&text, "x").expect("fine").portal.threads, threads);
+    }
+    for threads in ["0", "3", "66", "-2"] {
+        let faults = faults(&format!("[portal]\nthreads = {threads}\n"));
+        assert!(faults[0].0 == 2 && faults[0].1.contains("portal.threads"), "{faults:?}");
+    }
+}
+
+#[test]
+fn ciphers_are_offered_as_listed_and_the_one_that_all_have_needs_no_word() {
+    let ciphers = |list: &str| {
+        let text = format!("[session]\nciphers = {list}\n");
+        Config::parse(&text, "x").map(|config| config.session.ciphers)
+    };
+    assert_eq!(ciphers("[]"), Ok(Vec::new()));
+    assert_eq!(ciphers(r#"["chacha20-poly1305"]"#), Ok(Vec::new()));
+    assert_eq!(ciphers(r#"["aegis-128l"]"#), Ok(vec![Cipher::Aegis]));
+    assert_eq!(ciphers(r#"["aegis-128l", "aes-256-gcm"]"#), Ok(vec![Cipher::Aegis, Cipher::Aes]));
+    let told = ciphers(r#"["aes-128-gcm"]"#).expect_err("not offered").to_string();
+    assert!(told.contains("did you mean \"aes-256-gcm\"?"), "{told}");
+}
+
+#[test]
+fn keys_may_live_shorter_for_tests_and_never_longer() {
+    let ratchet = |seconds: &str| {
+        let text = format!("[session]\nratchet_seconds = {seconds}\n");
+        Config::parse(&text, "x").map(|config| config.session.ratchet)
+    };
+    assert_eq!(ratchet("2"), Ok(Duration::from_secs(2)));
+    assert_eq!(ratchet("120"), Ok(Duration::from_secs(120)));
+    for odd in ["0", "121", "-1"] {
+        assert!(
+            ratchet(odd).is_err_and(|faults| faults.to_string().contains("session.ratchet_seconds")),
+            "{odd}"
+        );
+    }
+}
