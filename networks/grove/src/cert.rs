@@ -419,8 +419,7 @@ pub(crate) mod tests {
     fn only_a_root_has_no_label() {
         let child_key = *key(1).public().as_raw();
         for (parent, label, cost) in [(2, 0, 0), (2, 0, 5), (2, 5, 0), (1, 3, 4)] {
-            let offer =
-                Offer::make(&key(parent), &network(), child_key, Step { label, cost }, Class::UDP, 1);
+            let offer = Offer::make(&key(parent), &network(), child_key, Step { label, cost }, Class::UDP, 1);
             let mut writer = Writer::new();
             offer.write(&mut writer);
             assert!(Offer::read(&mut Reader::new(writer.as_slice())).is_err(), "{parent} {label} {cost}");

@@ -54,9 +54,9 @@ impl Bits {
     pub(crate) fn has(&self, position: u16) -> bool {
         match self {
             Self::Sparse(positions) => positions.binary_search(&position).is_ok(),
-            Self::Dense(words) => words
-                .get(usize::from(position / 64))
-                .is_some_and(|word| word & (1 << (position % 64)) != 0),
+            Self::Dense(words) => {
+                words.get(usize::from(position / 64)).is_some_and(|word| word & (1 << (position % 64)) != 0)
+            }
             Self::Full => true,
         }
     }
@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn whoever_is_in_is_found_and_few_others_are() {
         let bits = of_nodes(400);
-        let asked = |node: u32| bits.matches(&positions(tree(), &labelled_hash("test", &[&node.to_be_bytes()])));
+        let asked =
+            |node: u32| bits.matches(&positions(tree(), &labelled_hash("test", &[&node.to_be_bytes()])));
         assert!((0..400).all(asked));
         let strangers = (400..4_400).filter(|node| asked(*node)).count();
         assert!(strangers < 20, "{strangers} of 4,000 strangers match");

@@ -218,7 +218,8 @@ impl Frame {
         match self {
             Self::Hello(hello) => {
                 let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-                let flags = flag(hello.leaf, LEAF) | flag(hello.answer, ANSWER) | flag(hello.key.is_some(), KEY);
+                let flags =
+                    flag(hello.leaf, LEAF) | flag(hello.answer, ANSWER) | flag(hello.key.is_some(), KEY);
                 w.u8(HELLO).u8(flags).varint(hello.boot.min(VARINT_MAX)).u16_be(hello.cost);
                 w.u64_be(hello.certs).u32_be(hello.filters).u32_be(hello.view);
                 if let Some(key) = &hello.key {

@@ -14,15 +14,26 @@ pub(crate) fn coords() -> Coords {
     let place = |index| Place {
         tree: TreeId::new(Plane::Any, index),
         root: [index; 4],
-        steps: Box::new([Step { label: 5, cost: 60 }, Step { label: 300, cost: Cost::from_units(90_000).encode() }]),
+        steps: Box::new([
+            Step { label: 5, cost: 60 },
+            Step { label: 300, cost: Cost::from_units(90_000).encode() },
+        ]),
     };
     Coords::new(vec![place(0), place(2)])
 }
 
 /// One of each kind at least.
 pub(crate) fn samples() -> Vec<Frame> {
-    let hello =
-        Hello { leaf: false, answer: true, boot: 1 << 40, cost: 60, certs: 1 << 50, filters: 7, view: 2, key: None };
+    let hello = Hello {
+        leaf: false,
+        answer: true,
+        boot: 1 << 40,
+        cost: 60,
+        certs: 1 << 50,
+        filters: 7,
+        view: 2,
+        key: None,
+    };
     let pulse = Pulse::make(&key(5), &network(), TreeId::new(Plane::Any, 1), Seq { boot: 4, counter: 88 });
     let cert = cert(1, 2, 3);
     let items = vec![Item::Offer((*cert.offer).clone()), Item::Cert(cert), Item::Pulse(pulse)];

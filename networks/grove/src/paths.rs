@@ -53,7 +53,8 @@ pub(crate) struct Paths {
 impl Path {
     /// Whether the way is sure to satisfy `by`, as far as it can be told from the way alone.
     pub(crate) fn satisfies(&self, by: &Constraint) -> bool {
-        let first = self.classes.iter().map(|class| class.family()).find(|family| *family != Family::Loopback);
+        let first =
+            self.classes.iter().map(|class| class.family()).find(|family| *family != Family::Loopback);
         let count = |family: Family| self.classes.iter().filter(|class| class.family() == family).count();
         // A node that would not be tagged could be any.
         let silent = self.tags.contains(&[0; 6]) && !by.avoid.is_empty();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use byway_identity::Addr;
-use byway_network::{Plane, PathId};
+use byway_network::{PathId, Plane};
 
 use crate::cert::Seq;
 use crate::coords::Coords;
@@ -245,12 +245,8 @@ impl Backs {
 
     /// Forgets every way back that begins with `labels`.
     pub(crate) fn broken(&mut self, labels: &[u16]) {
-        let over: Vec<PathId> = self
-            .by_id
-            .iter()
-            .filter(|(_, (_, way, _))| way.starts_with(labels))
-            .map(|(id, _)| *id)
-            .collect();
+        let over: Vec<PathId> =
+            self.by_id.iter().filter(|(_, (_, way, _))| way.starts_with(labels)).map(|(id, _)| *id).collect();
         over.into_iter().for_each(|id| self.forget(id));
     }
 

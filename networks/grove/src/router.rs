@@ -10,6 +10,7 @@ use byway_network::{
     Class, Constraint, Cost, Family, FrameError, Hop, NetworkId, Outbox, PathId, Plane, Route, Setup, To,
 };
 
+use crate::Config;
 use crate::cert::{Cert, Offer, Seq};
 use crate::coords::{Coords, LABEL_BOUND, Step};
 use crate::frame::{self, Frame, Hello};
@@ -23,7 +24,6 @@ use crate::remote::{Backs, Memory, Remotes};
 use crate::seek::Seeks;
 use crate::store::Store;
 use crate::tree::{Candidate, Choice, Tree};
-use crate::Config;
 
 mod above;
 mod forward;
@@ -135,7 +135,8 @@ impl Router {
 
     /// Minutes since 1970, as far as the start of the node tells.
     fn minutes(&self, now: Instant) -> u32 {
-        let millis = self.own.boot.saturating_add(now.saturating_duration_since(self.started).as_millis() as u64);
+        let millis =
+            self.own.boot.saturating_add(now.saturating_duration_since(self.started).as_millis() as u64);
         (millis / 60_000).min(u64::from(u32::MAX - 2 * OFFER_LIFE)) as u32
     }
 
@@ -148,7 +149,8 @@ impl Router {
         // Up again without down: the neighbour may have started anew and have forgotten everything.
         self.part(hop);
         let is_inside = |family: Family| family == Family::Loopback;
-        let alike = self.peers.keys().filter(|other| is_inside(other.family) == is_inside(hop.family)).count();
+        let alike =
+            self.peers.keys().filter(|other| is_inside(other.family) == is_inside(hop.family)).count();
         let room = if is_inside(hop.family) { LEAVES_MAX } else { HOPS_MAX };
         if alike < room
             && let Some(label) = self.fresh_label()
@@ -245,7 +247,6 @@ impl Router {
         self.emit_pulses(now, out);
         self.seek_again(now, out);
         self.probe_again(now, out);
-        if std::env::var_os("GROVE_DEBUG").is_some() { self.dump(now); }
         self.remotes.sweep(now);
         if self.housekeeping <= now {
             self.housekeeping = now + Duration::from_secs(10);
@@ -332,7 +333,8 @@ impl Router {
             let retry = peer.retry.map(|retry| retry.at);
             [Some(peer.hello_at), silent, drift, greeting, retry, peer.show_at].into_iter().flatten()
         });
-        let trees = self.trees.values().flat_map(|tree| [tree.due(), self.tree_wake(tree)].into_iter().flatten());
+        let trees =
+            self.trees.values().flat_map(|tree| [tree.due(), self.tree_wake(tree)].into_iter().flatten());
         let flush = self.flush_due.then(|| self.flushes.ready(now));
         let others = [flush, self.seeks.wake(), self.remotes.due(), self.probe_wake()];
         let kept = self.backs.len() > 0 || !self.trail.is_empty() || !self.memory.is_empty();
@@ -362,8 +364,7 @@ impl Router {
         self.refresh_coords(now);
         if self.store.len() > self.prune_at {
             let carries = self.peers.iter().filter(|(_, peer)| peer.role == Role::Full);
-            let from: BTreeSet<Addr> =
-                carries.map(|(hop, _)| hop.peer).chain([self.own.addr]).collect();
+            let from: BTreeSet<Addr> = carries.map(|(hop, _)| hop.peer).chain([self.own.addr]).collect();
             self.store.prune(&ids, &from);
             self.prune_at = self.store.len() * 3 / 2 + 16;
         }
@@ -372,7 +373,8 @@ impl Router {
     /// Takes part in the planes for which there are links.
     fn keep_planes(&mut self, now: Instant) {
         for plane in Plane::ALL {
-            let wanted = self.peers.iter().any(|(hop, peer)| peer.role == Role::Full && plane.has(hop.family));
+            let wanted =
+                self.peers.iter().any(|(hop, peer)| peer.role == Role::Full && plane.has(hop.family));
             let count = self.config.trees(plane);
             if wanted && self.trees.contains_key(&TreeId::new(plane, 0)) {
                 continue;
@@ -409,7 +411,9 @@ impl Router {
                 continue;
             }
             let offer = peer.offer_in.as_ref().filter(|offer| offer.not_after >= minutes);
-            let (Some(offer), Some(root), Some(place)) = (offer, chain.root(), chain.place()) else { continue };
+            let (Some(offer), Some(root), Some(place)) = (offer, chain.root(), chain.place()) else {
+                continue;
+            };
             if place.steps.len() >= crate::coords::DEPTH_MAX || dead == Some(root) {
                 continue;
             }
@@ -459,7 +463,9 @@ impl Router {
 
     fn root_offer(&mut self, now: Instant) -> Arc<Offer> {
         let minutes = self.minutes(now);
-        if let Some(offer) = self.root_offer.as_ref().filter(|offer| offer.not_after >= minutes + OFFER_LIFE / 2) {
+        if let Some(offer) =
+            self.root_offer.as_ref().filter(|offer| offer.not_after >= minutes + OFFER_LIFE / 2)
+        {
             return Arc::clone(offer);
         }
         let step = Step { label: 0, cost: 0 };
@@ -481,11 +487,14 @@ impl Router {
         let minutes = self.minutes(now);
         if self.own.leaf {
             let hubs = self.peers.values().filter(|peer| peer.carries());
-            let best = hubs.filter_map(|hub| Some((hub.units(), hub.coords.below(hub.step?)))).min_by_key(|(cost, _)| *cost);
+            let best = hubs
+                .filter_map(|hub| Some((hub.units(), hub.coords.below(hub.step?))))
+                .min_by_key(|(cost, _)| *cost);
             self.coords = best.map(|(_, coords)| coords).unwrap_or_default();
             return;
         }
-        let places = self.trees.keys().filter_map(|id| self.store.chain(*id, &self.own.addr, minutes).place());
+        let places =
+            self.trees.keys().filter_map(|id| self.store.chain(*id, &self.own.addr, minutes).place());
         self.coords = Coords::new(places.collect());
         for (hop, peer) in &mut self.peers {
             if peer.role != Role::Full {
@@ -510,9 +519,7 @@ impl Router {
             let cert = self.store.get(id, &hop.peer);
             peer.carries()
                 && id.has(hop.family)
-                && cert.is_some_and(|cert| {
-                    cert.parent() == self.own.addr && cert.offer.label == peer.label
-                })
+                && cert.is_some_and(|cert| cert.parent() == self.own.addr && cert.offer.label == peer.label)
         };
         self.peers.iter().filter(|(hop, peer)| is_child(hop, peer)).map(|(hop, _)| *hop).collect()
     }
@@ -596,10 +603,3 @@ impl Router {
         peers.chain(remotes).take(limit).collect()
     }
 }
-
-impl Router { fn dump(&self, now: Instant) {
-  if now.duration_since(self.started).as_millis() % 3000 > 40 { return; }
-  let t: Vec<String> = self.trees.values().map(|t| format!("{:?} root {:?} parent {:?} due {:?} children {:?}", t.id, t.root, t.parent.map(|p| p.peer), t.due().map(|d| d.saturating_duration_since(now)), self.children(t.id).iter().map(|c| (c.peer, self.peers[c].below.get(&t.id).map(|b| b.count))).collect::<Vec<_>>())).collect();
-  eprintln!("{:?} at {:?}: seeks {} {:#?}", self.own.addr, now.duration_since(self.started), self.seeks.questions().len(), t);
-  for (h,p) in &self.peers { eprintln!("   peer {:?} role {:?} silent {} told {:?} has {:?} retry {:?}", h.peer, p.role, p.silent, p.told, p.has, p.retry.map(|r| r.at.saturating_duration_since(now))); }
-} }

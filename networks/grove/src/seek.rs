@@ -114,8 +114,7 @@ impl Seeks {
         // What was asked without a payload, or anew, is asked of the node itself.
         seek.fresh |= !matches!(waiter, Some(Waiter::Payload { .. } | Waiter::Leaf { fresh: false, .. }));
         self.nonces.insert(seek.nonce, question);
-        let payloads =
-            seek.waiters.iter().filter(|waiter| matches!(waiter, Waiter::Payload { .. })).count();
+        let payloads = seek.waiters.iter().filter(|waiter| matches!(waiter, Waiter::Payload { .. })).count();
         match waiter {
             Some(Waiter::Payload { .. }) if payloads >= PAYLOADS_MAX => return None,
             Some(_) if seek.waiters.len() >= WAITERS_MAX => return None,
@@ -171,12 +170,8 @@ impl Seeks {
 
     /// Questions that nobody answered in time.
     pub(crate) fn over(&mut self, now: Instant) -> Vec<Seek> {
-        let over: Vec<Question> = self
-            .seeks
-            .iter()
-            .filter(|(_, seek)| seek.until <= now)
-            .map(|(question, _)| *question)
-            .collect();
+        let over: Vec<Question> =
+            self.seeks.iter().filter(|(_, seek)| seek.until <= now).map(|(question, _)| *question).collect();
         over.iter().filter_map(|question| self.take(question)).collect()
     }
 

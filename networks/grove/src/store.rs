@@ -39,8 +39,7 @@ impl Chain<'_> {
     pub(crate) fn place(&self) -> Option<Place> {
         let root = self.root()?;
         let tree = self.certs.first()?.tree;
-        let steps: Box<[Step]> =
-            self.certs.iter().rev().skip(1).map(|cert| cert.offer.step()).collect();
+        let steps: Box<[Step]> = self.certs.iter().rev().skip(1).map(|cert| cert.offer.step()).collect();
         Some(Place { tree, root: root_id(&root), steps })
     }
 }

@@ -102,7 +102,11 @@ fn a_cheaper_parent_is_taken_only_in_calm_and_never_one_that_may_be_below() {
     assert_eq!(parent(&bench.decide(9, &[used.clone()])), Some(1));
     bench.pass(600);
     let cheaper = bench.candidate(2, 0, 40, 10);
-    assert_eq!(parent(&bench.decide(9, &[used.clone(), cheaper.clone()])), Some(2), "the first change comes soon");
+    assert_eq!(
+        parent(&bench.decide(9, &[used.clone(), cheaper.clone()])),
+        Some(2),
+        "the first change comes soon"
+    );
     let cheapest = bench.candidate(3, 0, 20, 10);
     bench.pass(5_000);
     assert!(matches!(bench.decide(9, &[cheaper.clone(), cheapest.clone()]), Choice::Keep));

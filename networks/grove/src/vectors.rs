@@ -76,11 +76,8 @@ fn document() -> Value {
         view: 4,
         key: Some(*child.public().as_raw()),
     };
-    let certs = Frame::Certs(vec![
-        Item::Offer(offer.clone()),
-        Item::Cert(cert.clone()),
-        Item::Pulse(pulse.clone()),
-    ]);
+    let certs =
+        Frame::Certs(vec![Item::Offer(offer.clone()), Item::Cert(cert.clone()), Item::Pulse(pulse.clone())]);
     let filter = |summary| Frame::Filter { tree, version: 7, count: 2, summary };
     let seen = Seen { id: short_id(&addr), class: Class::LAN, cost: 11, coords: coords.clone() };
     let sights = vec![Sight::There(seen), Sight::Gone(ShortId([0x44; 8]), Family::Tor)];
@@ -107,7 +104,8 @@ fn document() -> Value {
     let trace = Notes { out: None, ..notes.clone() };
     let routed = [&short_id(&addr).0[..4], b"payload"].concat();
     let broken = [&[0; 8][..], &300u16.to_be_bytes()].concat();
-    let packet = |name: &str, bytes: &[u8]| json!({ "kind": "packet", "name": name, "hex": hex::encode(bytes) });
+    let packet =
+        |name: &str, bytes: &[u8]| json!({ "kind": "packet", "name": name, "hex": hex::encode(bytes) });
     let data = steered.emit(DATA, b"payload");
     let mut forged = certs.emit().to_vec();
     forged[60] ^= 1;

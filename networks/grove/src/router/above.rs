@@ -102,6 +102,11 @@ impl Router {
                     out.send(hop, frame);
                     return Ok(());
                 }
+                // It was said under other roots: where is it now?
+                if let Some(remote) = self.remotes.get_mut(&addr, by.plane) {
+                    remote.stale = true;
+                }
+                self.memory.forget(&addr, by.plane);
             }
             Way::Ask => {}
         }
@@ -110,11 +115,12 @@ impl Router {
         }
         let prefix = Prefix::whole(addr);
         let waiter = Waiter::Payload { to: addr, payload: payload.clone(), by: by.clone() };
-        if self.ask(now, Question::new(by.plane, prefix), prefix, Some(waiter), out) {
-            Ok(())
-        } else {
-            Err(Unroutable::Unknown)
+        let question = Question::new(by.plane, prefix);
+        if self.remotes.get(&addr, by.plane).is_some_and(|remote| remote.stale) {
+            // What others remember may be what has just turned out wrong.
+            self.ask(now, question, prefix, None, out);
         }
+        if self.ask(now, question, prefix, Some(waiter), out) { Ok(()) } else { Err(Unroutable::Unknown) }
     }
 
     fn way(&self, addr: &Addr, by: &Constraint) -> Result<Way, Unroutable> {
@@ -149,7 +155,9 @@ impl Router {
             return Ok(Way::Path(path.labels));
         }
         // Leaves carry for no one.
-        if !self.own.leaf && inside().all(|hop| self.peers.get(hop).is_some_and(|peer| peer.role == Role::Leaf)) {
+        if !self.own.leaf
+            && inside().all(|hop| self.peers.get(hop).is_some_and(|peer| peer.role == Role::Leaf))
+        {
             return Err(Unroutable::Unknown);
         }
         match self.remotes.get(addr, by.plane) {
@@ -182,9 +190,10 @@ impl Router {
     /// Of a leaf: the hub to use.
     pub(super) fn hub(&self, by: &Constraint) -> Option<Hop> {
         let allowed = self.first_hops(by);
-        let hubs = self.peers.iter().filter(|(hop, peer)| {
-            by.plane.has(hop.family) && allowed.has(hop.family) && peer.carries()
-        });
+        let hubs = self
+            .peers
+            .iter()
+            .filter(|(hop, peer)| by.plane.has(hop.family) && allowed.has(hop.family) && peer.carries());
         hubs.min_by_key(|(hop, peer)| (peer.units(), **hop)).map(|(hop, _)| *hop)
     }
 
@@ -213,7 +222,9 @@ impl Router {
             To::Node(addr) => match self.way(&addr, by).ok()? {
                 Way::Direct(hop) => Some(hop),
                 Way::Path(labels) => self.labels.get(labels.first()?).copied(),
-                Way::Place(coords) if self.own.leaf => self.hub(by).filter(|_| !coords.is_empty() || self.own.leaf),
+                Way::Place(coords) if self.own.leaf => {
+                    self.hub(by).filter(|_| !coords.is_empty() || self.own.leaf)
+                }
                 Way::Place(coords) => {
                     let mask = coords.mask(by.plane);
                     let best = self.best(&coords, short_id(&addr), by.plane, mask, self.first_hops(by))?;

@@ -75,7 +75,8 @@ impl Router {
                 return None;
             }
             // The tree that brought the frame here leads no further.
-            let near = self.coords.distances(&head.coords, head.plane, mask).min_by_key(|(id, away)| (*away, *id));
+            let near =
+                self.coords.distances(&head.coords, head.plane, mask).min_by_key(|(id, away)| (*away, *id));
             mask &= near.map_or(0, |(id, _)| !id.bit());
             remaining = u32::MAX;
         }
@@ -102,9 +103,12 @@ impl Router {
         }
         self.note_trail(now, head.to, label);
         let Some((best, mask, remaining)) = self.steer(&head) else {
-            self.complain(now, hop, head.plane, head.to, out);
+            self.complain(now, hop, head.plane, Broken { to: head.to, label: LOST }, out);
             return Err(FrameError::NoWay);
         };
+        if mask != head.mask {
+            self.complain(now, hop, head.plane, Broken { to: head.to, label: DETOUR }, out);
+        }
         out.send(best.hop, Steered::passed_on(bytes, head.ttl - 1, mask, remaining));
         Ok(())
     }
@@ -114,7 +118,8 @@ impl Router {
         if self.trail.len() < TRAIL_MAX || self.trail.contains_key(&to) {
             if self.trail.is_empty() {
                 self.housekeeping = now + Duration::from_secs(10);
-                self.wake = self.wake.map_or(Some(self.housekeeping), |wake| Some(wake.min(self.housekeeping)));
+                self.wake =
+                    self.wake.map_or(Some(self.housekeeping), |wake| Some(wake.min(self.housekeeping)));
             }
             self.trail.insert(to, (label, now));
         } else {
@@ -122,12 +127,11 @@ impl Router {
         }
     }
 
-    /// Tells the neighbour that gave a frame that it led nowhere.
-    fn complain(&mut self, now: Instant, hop: Hop, plane: Plane, to: ShortId, out: &mut Outbox) {
+    /// Tells the neighbour that gave a frame that it led nowhere, or led on by a detour alone.
+    fn complain(&mut self, now: Instant, hop: Hop, plane: Plane, broken: Broken, out: &mut Outbox) {
         if let Some(peer) = self.peers.get_mut(&hop)
             && peer.complaints.take(now)
         {
-            let broken = Broken { to, label: 0 };
             out.send(hop, Led { at: 0, ..Led::start(plane, Vec::new()) }.emit(BROKEN, &broken.write()));
         }
     }
@@ -206,7 +210,7 @@ impl Router {
             return Err(FrameError::HopLimit);
         }
         if head.labels.is_empty() {
-            self.hear_lost(now, hop, &head, broken.to, out);
+            self.hear_lost(now, hop, &head, &broken, out);
             return Ok(());
         }
         if let Some(next) = head.next() {
@@ -234,19 +238,22 @@ impl Router {
     }
 
     /// A frame for `to` led nowhere: to whoever sent one last, and if that was this node, it asks anew.
-    fn hear_lost(&mut self, now: Instant, from: Hop, head: &Led, to: ShortId, out: &mut Outbox) {
+    fn hear_lost(&mut self, now: Instant, from: Hop, head: &Led, broken: &Broken, out: &mut Outbox) {
+        let to = broken.to;
         let before = self.trail.remove(&to).and_then(|(label, _)| self.led_hop(label, head.plane, from));
         if let Some(before) = before {
-            let broken = Broken { to, label: 0 };
             let head = Led { ttl: head.ttl - 1, ..head.clone() };
             out.send(before, head.emit(BROKEN, &broken.write()));
         }
         let Some(addr) = self.remotes.by_id(to) else { return };
         self.memory.forget(&addr, head.plane);
+        // After a detour the place is still good enough until a better one is known.
+        let lost = broken.label != DETOUR;
+        let trusted = if lost { Duration::from_millis(200) } else { Duration::from_secs(1) };
         if let Some(remote) = self.remotes.get_mut(&addr, head.plane)
-            && remote.learned + Duration::from_millis(200) <= now
+            && remote.learned + trusted <= now
         {
-            remote.stale = true;
+            remote.stale |= lost;
             let prefix = byway_identity::Prefix::whole(addr);
             self.ask(now, Question::new(head.plane, prefix), prefix, None, out);
             self.rest(now, out);
@@ -270,8 +277,7 @@ impl Router {
             let best = self.best(&coords, to, by.plane, mask, self.first_hops(by))?;
             (best.hop, best.value - best.link)
         };
-        let head =
-            Steered { plane: by.plane, ttl: byway_network::HOP_LIMIT, mask, remaining, to, coords };
+        let head = Steered { plane: by.plane, ttl: byway_network::HOP_LIMIT, mask, remaining, to, coords };
         Some((hop, head.emit(DATA, payload)))
     }
 
@@ -295,6 +301,10 @@ impl Router {
         usable.then(|| (hop, frame()))
     }
 }
+
+/// In BROKEN without a way: the frame led nowhere, or it led on, but not as its coordinates promise.
+const LOST: u16 = 0;
+const DETOUR: u16 = 1;
 
 /// What follows the head of BROKEN.
 pub(super) struct Broken {

@@ -113,7 +113,12 @@ impl Router {
             .take(2)
             .collect();
         for addr in &known {
-            let _ = self.forward_lookup(now, None, Lookup { prefix: Prefix::whole(*addr), ..lookup.clone() }, out);
+            let _ = self.forward_lookup(
+                now,
+                None,
+                Lookup { prefix: Prefix::whole(*addr), ..lookup.clone() },
+                out,
+            );
         }
         if known.is_empty() || lookup.manner.wide {
             let _ = self.forward_lookup(now, None, Lookup { ttl: VISITS, ..lookup }, out);
@@ -165,7 +170,11 @@ impl Router {
         }
         let question = if anyone { Question::sample(plane) } else { Question::new(plane, lookup.prefix) };
         let waiter = Waiter::Leaf { hop, nonce: lookup.nonce, fresh: lookup.manner.fresh };
-        if self.ask(now, question, lookup.prefix, Some(waiter), out) { Ok(()) } else { Err(FrameError::Excess) }
+        if self.ask(now, question, lookup.prefix, Some(waiter), out) {
+            Ok(())
+        } else {
+            Err(FrameError::Excess)
+        }
     }
 
     /// Passes a question on, or answers it. `from` is absent for the node's own questions.
@@ -333,7 +342,13 @@ impl Router {
             return Err(FrameError::Forged);
         }
         let Ok(key) = PublicKey::from_raw(&location.key) else { return Err(FrameError::Forged) };
-        self.remotes.learn(now, location.clone());
+        if !self.remotes.learn(now, location.clone()) {
+            // Somebody remembers what is known here to be old: now the node itself is asked.
+            if let Some(seek) = self.seeks.get_mut(&question) {
+                seek.fresh = true;
+            }
+            return Ok(());
+        }
         let Some(seek) = self.seeks.take(&question) else { return Ok(()) };
         for waiter in seek.waiters {
             match waiter {

@@ -15,7 +15,10 @@ pub(super) const PROBED_AFTER: u32 = 3;
 impl Router {
     /// When the next round of probes is due.
     pub(super) fn probe_wake(&self) -> Option<Instant> {
-        self.remotes.iter().filter_map(|(_, _, remote)| remote.round_until.into_iter().chain(remote.probe_at).min()).min()
+        self.remotes
+            .iter()
+            .filter_map(|(_, _, remote)| remote.round_until.into_iter().chain(remote.probe_at).min())
+            .min()
     }
 
     /// Sends probes to nodes where it is time.

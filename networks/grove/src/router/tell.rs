@@ -236,8 +236,11 @@ impl Router {
         };
         let mut sights: Vec<Sight> = Vec::new();
         if !whole {
-            let stays = |old: &&Shown| want.iter().any(|(new, _)| (new.id, new.family) == (old.id, old.family));
-            sights.extend(peer.shown.iter().filter(|old| !stays(old)).map(|old| Sight::Gone(old.id, old.family)));
+            let stays =
+                |old: &&Shown| want.iter().any(|(new, _)| (new.id, new.family) == (old.id, old.family));
+            sights.extend(
+                peer.shown.iter().filter(|old| !stays(old)).map(|old| Sight::Gone(old.id, old.family)),
+            );
         }
         sights.extend(
             want.iter().filter(|(new, _)| whole || !peer.shown.contains(new)).map(|(_, peer)| see(peer)),
@@ -276,13 +279,25 @@ pub(super) fn pass_on(children: &[Hop], pulse: Pulse, out: &mut Outbox) {
 
 /// What to tell the parent `hop` of what is below, if anything. Ones are told at once, zeros and a smaller count
 /// with the next whole summary.
-fn summarise(now: Instant, tree: &mut Tree, hop: Hop, bits: Bits, count: u64, missing: bool) -> Option<Summary> {
+fn summarise(
+    now: Instant,
+    tree: &mut Tree,
+    hop: Hop,
+    bits: Bits,
+    count: u64,
+    missing: bool,
+) -> Option<Summary> {
     let new_parent = tree.told_to != Some(hop);
     let more = bits.beyond(&tree.told);
     let fewer = count < tree.told_count || bits.len() < tree.told.len();
     let zeros = fewer && tree.whole_at + ZEROS_PERIOD <= now;
     tree.summary_due = false;
-    if new_parent || missing || zeros || more.len() > MORE_MAX || bits == Bits::Full && tree.told != Bits::Full {
+    if new_parent
+        || missing
+        || zeros
+        || more.len() > MORE_MAX
+        || bits == Bits::Full && tree.told != Bits::Full
+    {
         tree.told_to = Some(hop);
         tree.whole_at = now;
         tree.told_count = count;
