@@ -23,10 +23,11 @@ thread_local! {
 
 /// Reads from the device: each packet that leaves arrives or is refused for what it is, and what goes the slow way is whole.
 pub fn fast_reads(data: &[u8]) {
-    NEIGHBOURS.with(|(world, tables)| reads(&mut Input::new(data), world, tables));
+    NEIGHBOURS.with(|(world, tables)| drop(reads(&mut Input::new(data), world, tables)));
 }
 
-fn reads(input: &mut Input<'_>, world: &World, tables: &[Snapshot; 2]) {
+/// What the device at the other end got.
+fn reads(input: &mut Input<'_>, world: &World, tables: &[Snapshot; 2]) -> Memory {
     let gates = [0, 1].map(|node| OpenGate::new(world.nodes[node], &world.nodes));
     let mut out = Outward::new(&mut SeededEntropy::new(1));
     let offloads = offloads(input.u8());
@@ -72,6 +73,7 @@ fn reads(input: &mut Input<'_>, world: &World, tables: &[Snapshot; 2]) {
         [&gates[0].sent, &gates[1].received, &gates[1].refused].map(|count| count.load(Ordering::Relaxed));
     assert_eq!(sent, came + refused, "something is lost between two engines");
     assert_eq!(refused, counters.refused);
+    received
 }
 
 /// A read that makes sense, or one that nearly does.
@@ -105,10 +107,10 @@ fn shape(input: &mut Input<'_>) -> Super {
 
 /// Trains from an authenticated peer that seals what it likes, with losses, repetitions and changes on the way.
 pub fn fast_trains(data: &[u8]) {
-    NEIGHBOURS.with(|(world, tables)| trains(&mut Input::new(data), world, tables));
+    NEIGHBOURS.with(|(world, tables)| drop(trains(&mut Input::new(data), world, tables)));
 }
 
-fn trains(input: &mut Input<'_>, world: &World, tables: &[Snapshot; 2]) {
+fn trains(input: &mut Input<'_>, world: &World, tables: &[Snapshot; 2]) -> Memory {
     let gate = OpenGate::new(world.nodes[1], &world.nodes);
     let offloads = offloads(input.u8());
     let (mut into, mut sink) = (Inward::new(offloads), Memory::default());
@@ -151,6 +153,7 @@ fn trains(input: &mut Input<'_>, world: &World, tables: &[Snapshot; 2]) {
     into.train(world.now, PORT, place(1), Ecn::Ce, &mut noise, stride, &tables[1], Some(&gate), &mut sink);
     check_injected(&sink, offloads);
     assert!(gate.received.load(Ordering::Relaxed) + gate.refused.load(Ordering::Relaxed) <= sent, "twice");
+    sink
 }
 
 /// Gives the frames as the kernel would: those of one length side by side, a shorter one last.
@@ -237,4 +240,26 @@ pub fn fast_queue(data: &[u8]) {
         gone += 1;
     }
     assert_eq!((pushed, queue.memory()), (gone, 0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeds::seeds;
+
+    type Run = fn(&mut Input<'_>, &World, &[Snapshot; 2]) -> Memory;
+
+    #[test]
+    fn the_seeds_reach_the_device_and_merge_there() {
+        NEIGHBOURS.with(|(world, tables)| {
+            for (target, run) in [("fast_reads", reads as Run), ("fast_trains", trains)] {
+                let seeds = seeds(target);
+                let got: Vec<Memory> =
+                    seeds.iter().map(|seed| run(&mut Input::new(seed), world, tables)).collect();
+                assert!(got.iter().all(|sink| !sink.injected.is_empty()), "{target}: a seed reaches nothing");
+                let mut headers = got.iter().flat_map(|sink| &sink.injected).map(|(header, _)| header);
+                assert!(headers.any(|header| header.gso.is_some()), "{target}: nothing merges");
+            }
+        });
+    }
 }

@@ -264,9 +264,22 @@ fn train_plays() -> Vec<Vec<u8>> {
     let raw = b"\x07\x00\x05\x60\x00\x00\x00\x00";
     let play = |parts: &[&[u8]]| [&[0][..], &parts.concat()].concat();
     vec![
-        play(&[&[0x21], small, &[0x23], small, &[0x23], small, &[0x1f], small]),
+        play(&[&[0x21], small, &[0x23], small, &[0x23], small, &[0x1c], small]),
         play(&[&[0x21], tcp, &[0x23], tcp, &[0x07], tcp, &[0x03], tcp]),
-        play(&[&[0x21], raw, &[0x20], raw, &[0x0b], small, &[0x10, 0xff], &[0x0f], small, &[0x00, 0x20]]),
+        play(&[
+            &[0x21],
+            raw,
+            &[0x20],
+            raw,
+            &[0x0b],
+            small,
+            &[0, 9, 1],
+            &[0x0f],
+            small,
+            &[0, 9],
+            &[0x21],
+            small,
+        ]),
         play(&[&[0xa1], small, &[0x63], small, &[0x01], &[0x13], small, &[0x00]]),
         [&[5][..], &play(&[&[0x21], small, &[0x23], tcp])[1..]].concat(),
     ]
