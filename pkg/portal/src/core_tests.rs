@@ -269,6 +269,46 @@ fn another_range_is_used_throughout() {
     assert!(matches!(out[..], [Action::Find { destination, .. }] if destination == other));
 }
 
+#[test]
+fn threads_get_an_answer_for_what_is_known_and_sound_and_nothing_is_noted_for_the_rest() {
+    let mut bench = Bench::new(&[]);
+    let packet = udp(ip(1), ip(2), (7, 9), b"x");
+    let reply = udp(ip(2), ip(1), (9, 7), b"y");
+    let odd = [
+        Bytes::from_static(b"no packet"),
+        udp(ip(3), ip(2), (7, 9), b""),
+        udp(ip(1), ip(1), (7, 9), b""),
+        udp(ip(1), "ff02::1".parse().unwrap(), (7, 9), b""),
+        udp(ip(1), "2001:db8::1".parse().unwrap(), (7, 9), b""),
+        packet.clone(),
+    ];
+    let before = bench.core.counters().clone();
+    for packet in &odd {
+        assert_eq!(bench.core.fast_outgoing(bench.now, packet), None, "{packet:?}");
+    }
+    assert_eq!(bench.core.counters(), &before, "the slow path counts");
+    assert!(!bench.core.fast_incoming(bench.now, &node(2).0, &reply), "no flow was opened");
+
+    bench.out(&packet);
+    bench.found(2, Ok(node(2).0));
+    let other = udp(ip(1), ip(2), (8, 9), b"x");
+    assert_eq!(bench.core.fast_outgoing(bench.now, &other), Some(node(2).0));
+    assert!(bench.core.fast_incoming(bench.now, &node(2).0, &udp(ip(2), ip(1), (9, 8), b"z")), "a flow");
+    bench.now += Resolver::KEEP;
+    assert_eq!(bench.core.fast_outgoing(bench.now, &other), None, "asked for again, in the slow path");
+}
+
+#[test]
+fn what_threads_let_in_answers_who_the_sender_is_but_moves_nothing_that_waits() {
+    let mut bench = Bench::new(&["udp"]);
+    assert!(bench.core.fast_incoming(bench.now, &node(2).0, &udp(ip(2), ip(1), (9, 7), b"")));
+    assert_eq!(bench.core.fast_outgoing(bench.now, &udp(ip(1), ip(2), (7, 9), b"")), Some(node(2).0));
+    let waits = udp(ip(1), ip(3), (7, 9), b"");
+    bench.out(&waits);
+    assert!(bench.core.fast_incoming(bench.now, &node(3).0, &udp(ip(3), ip(1), (9, 7), b"")));
+    assert_eq!(bench.found(3, Ok(node(3).0)), [to(3, &waits)], "it waited for the answer of the network");
+}
+
 proptest! {
     /// Neither programs nor peers can say anything that makes it panic, or inject what is not for this node.
     #[test]
@@ -287,5 +327,36 @@ proptest! {
                 }
             }
         }
+    }
+
+    /// The verdicts for threads are those of the slow path, flow by flow, and so are the counts of what is refused.
+    #[test]
+    fn threads_get_the_verdicts_of_the_slow_path(
+        steps in proptest::collection::vec((any::<bool>(), 0u16..3, 0u16..3, 0u8..32, 1u64..4, 1u64..4), 0..60),
+    ) {
+        let (mut slow, mut fast) = (Bench::new(&["tcp/1"]), Bench::new(&["tcp/1"]));
+        for bench in [&mut slow, &mut fast] {
+            for other in [2, 3] {
+                bench.core.resolver.learn(bench.now, ip(other), node(other).0);
+            }
+        }
+        for (outward, a, b, flags, source, destination) in steps {
+            let packet = if flags % 3 == 0 {
+                udp(ip(source), ip(destination), (a, b), b"")
+            } else {
+                tcp(ip(source), ip(destination), (a, b), flags)
+            };
+            if outward {
+                let sent = slow.out(&packet).iter().any(|action| matches!(action, Action::Send { .. }));
+                prop_assert_eq!(fast.core.fast_outgoing(fast.now, &packet).is_some(), sent);
+            } else {
+                let passed = slow.inward(2, &packet).contains(&Action::Inject(packet.clone()));
+                prop_assert_eq!(fast.core.fast_incoming(fast.now, &node(2).0, &packet), passed);
+            }
+        }
+        for reason in [Reason::Denied, Reason::InwardForeignSource, Reason::InwardForeignDestination] {
+            prop_assert_eq!(fast.dropped(reason), slow.dropped(reason));
+        }
+        prop_assert_eq!(fast.core.filter.flows(), slow.core.filter.flows());
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use byway_fastpath::Offloads;
 use byway_identity::Ipv6Range;
 use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
@@ -72,12 +73,10 @@ impl Setup<'_> {
         let (device, offloads) = setup.create().map_err(|source| OpenError::from_tun(setup.name, source))?;
         let index = device.if_index().map_err(|source| OpenError::from_tun(setup.name, source))?;
 
-        netlink
-            .address()
-            .add(index, setup.address.into(), 128)
-            .execute()
-            .await
-            .map_err(step("set the address"))?;
+        let mut address = netlink.address().add(index, setup.address.into(), 128);
+        // Nobody else on this device can have the address, and until that has been looked for, programs could not use it.
+        address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        address.execute().await.map_err(step("set the address"))?;
         // The ioctl for the queue wants root of the whole machine; netlink takes root of the namespace.
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).txqueuelen(Self::QUEUE).up().build();
         netlink.link().change(up).execute().await.map_err(step("set it up"))?;
@@ -217,7 +216,10 @@ mod tests {
             let size = setup(mtu).gso_max_size();
             let segments = (size - 72).div_ceil(u32::from(mtu) - 72);
             assert!(segments <= 64 && size <= 65_536, "{mtu}: {size}");
-            assert!(segments == 1 || segments * (u32::from(mtu) + 32).next_multiple_of(64) <= 65_507, "{mtu}: {size}");
+            assert!(
+                segments == 1 || segments * (u32::from(mtu) + 32).next_multiple_of(64) <= 65_507,
+                "{mtu}: {size}"
+            );
         }
     }
 
