@@ -167,7 +167,7 @@ impl Peer {
             checks: allow(2_048, 5),
             lookups: allow(1_024, 1_000 / 20),
             probes: allow(1_024, 1_000 / 50),
-            complaints: allow(64, 1_000 / 20),
+            complaints: allow(256, 1_000 / 100),
             summaries: allow(256, 100),
         }
     }

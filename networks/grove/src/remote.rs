@@ -309,7 +309,9 @@ mod tests {
         assert_eq!(memory.locations.len(), MEMORY_MAX);
         let last = location(MEMORY_MAX as u64, 1);
         assert!(memory.knows(now, &last));
-        assert!(!memory.knows(now, &Location { seq: last.seq.next(), ..last.clone() }));
+        let mut newer = last.clone();
+        newer.seq = newer.seq.next();
+        assert!(!memory.knows(now, &newer));
         assert!(memory.get(now, &location(0, 1).addr, Plane::Any).is_none(), "the oldest has to go");
         assert!(memory.get(now + 2 * MEMORY, &last.addr, Plane::Any).is_none());
         memory.sweep(now + 2 * MEMORY);

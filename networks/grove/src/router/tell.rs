@@ -119,9 +119,8 @@ impl Router {
                 }
             }
         }
-        if peer.knows.len() > 2 * ids.len() + 128 {
-            peer.knows.retain(|id| ids.contains(id));
-        }
+        // What is on no chain any more the peer forgets too.
+        peer.knows.retain(|id| ids.contains(id));
         peer.told.certs = sum;
         for chunk in items.chunks(ITEMS_MAX) {
             out.send(hop, Frame::Certs(chunk.to_vec()).emit());
