@@ -1,4 +1,53 @@
 //! Routing by several spanning trees at once: compact, loop-free, quick to heal.
+//!
+//! Each plane has several trees with different roots. A node's *place* in a tree is the way of links down from the root,
+//! and two places tell how far apart their nodes are at most. A frame goes to the neighbour that promises the shortest rest
+//! of the way over all trees, two hops ahead; what it may still cost falls at each hop, so it never goes round. Names are
+//! found by summaries of subtrees; endpoints probe a few ways and pin the best.
+//!
+//! ```text
+//!           ┌ Tree per plane and index: parent, feasible distance, holding down, damping
+//!           ├ Store: the certificates of the chains, of which all places are read
+//! Router ───┼ Peer per hop: link, offers, view of its peers, summary of what is below it
+//!           ├ Seeks, Remotes, Memory: questions, and where others said that they are
+//!           └ Paths, Backs: ways that probes have shown, and ways back
+//! ```
+//!
+//! The wire format and the reasons are in `spec/60-networks/grove.md`.
+//!
+//! ```
+//! use std::time::Instant;
+//!
+//! use byway_grove::Grove;
+//! use byway_identity::{SeededEntropy, SigningKey};
+//! use byway_network::{Action, Class, Constraint, Cost, Family, Hop, Network, NetworkId, Outbox, Plane, Setup, To};
+//!
+//! let setup = |seed: u8| Setup {
+//!     key: SigningKey::from_seed(&[seed; 32]),
+//!     network: NetworkId::new("example", None),
+//!     digest: [0; 32],
+//!     boot: 1,
+//!     leaf: false,
+//!     entropy: Box::new(SeededEntropy::new(seed.into())),
+//! };
+//! let now = Instant::now();
+//! let (mut a, mut b) = (Grove::new(now, setup(1)), Grove::new(now, setup(2)));
+//! let hop = |seed: u8| Hop { peer: SigningKey::from_seed(&[seed; 32]).public().addr(), family: Family::Ip };
+//!
+//! // Each is told of the other, and each greets the other.
+//! let mut out = Outbox::default();
+//! a.peer_up(now, hop(2), Class::UDP, Cost::from_units(50), &mut out);
+//! out.drain();
+//! b.peer_up(now, hop(1), Class::UDP, Cost::from_units(50), &mut out);
+//! let greetings: Vec<Action> = out.drain().collect();
+//! for action in greetings {
+//!     let Action::Send { frame, .. } = action else { continue };
+//!     a.handle_below(now, hop(2), frame, &mut out)?;
+//! }
+//! let to = To::Node(hop(2).peer);
+//! assert_eq!(a.next_hop(to, &Constraint::in_plane(Plane::Any)), Some(hop(2)));
+//! # Ok::<(), byway_network::FrameError>(())
+//! ```
 
 mod cert;
 mod coords;

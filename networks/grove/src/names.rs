@@ -23,7 +23,7 @@ pub(crate) struct Rank([u8; 16]);
 impl TreeId {
     /// Tree number `index` of `plane`; the index is taken modulo [`TREES_MAX`].
     pub(crate) const fn new(plane: Plane, index: u8) -> Self {
-        Self(plane.byte() << 4 | index % TREES_MAX)
+        Self((plane.byte() << 4) | (index % TREES_MAX))
     }
 
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {

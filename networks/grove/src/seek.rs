@@ -91,10 +91,10 @@ impl Seeks {
         waiter: Option<Waiter>,
         nonce: u64,
     ) -> Option<bool> {
-        if let Some(Waiter::Payload { payload, .. }) = &waiter {
-            if self.bytes + payload.len() > BYTES_MAX {
-                return None;
-            }
+        if let Some(Waiter::Payload { payload, .. }) = &waiter
+            && self.bytes + payload.len() > BYTES_MAX
+        {
+            return None;
         }
         let new = !self.seeks.contains_key(&question);
         if new && (self.seeks.len() >= SEEKS_MAX || self.nonces.contains_key(&nonce)) {

@@ -161,7 +161,7 @@ impl Tree {
         let current = self.parent.and_then(|hop| candidates.iter().find(|candidate| candidate.hop == hop));
         let choice = match (self.parent, current) {
             (Some(_), None) => self.broken(now, candidates, jitter),
-            (Some(_), Some(current)) => self.follow(now, current.clone(), candidates, jitter),
+            (Some(_), Some(current)) => self.follow(now, current, candidates, jitter),
             (None, _) => self.rooted(now, own, candidates, followed),
         };
         match &choice {
@@ -181,7 +181,7 @@ impl Tree {
         self.regain(now, candidates).map_or(Choice::Root, Choice::Parent)
     }
 
-    fn follow(&mut self, now: Instant, current: Candidate, candidates: &[Candidate], jitter: u8) -> Choice {
+    fn follow(&mut self, now: Instant, current: &Candidate, candidates: &[Candidate], jitter: u8) -> Choice {
         if current.root != self.root {
             if current.rank > self.rank {
                 // The parent has lost its root; the old one may still be there, by another way.

@@ -29,38 +29,27 @@ impl Router {
         mask: u8,
         allowed: ClassSet,
     ) -> Option<Best> {
-        let away = |id: ShortId, from: &Coords| {
-            if id == to { Some(0) } else { from.distance(coords, plane, mask) }
-        };
         let mut best: Option<Best> = None;
-        let mut consider = |value: u32, link: u32, hop: Hop| {
-            let better = best.is_none_or(|best| (value, hop) < (best.value, best.hop));
-            if better {
-                best = Some(Best { value, link, hop });
-            }
-        };
-        for (hop, peer) in &self.peers {
-            if !plane.has(hop.family) || !allowed.has(hop.family) || !peer.is_usable() {
-                continue;
-            }
-            let link = peer.units();
-            if peer.role == Role::Leaf {
-                if peer.id == to {
-                    consider(link, link, *hop);
-                }
-                continue;
-            }
-            if let Some(rest) = away(peer.id, &peer.coords) {
-                consider(link.saturating_add(rest), link, *hop);
-            }
-            for seen in peer.view.iter().filter(|seen| plane.has(seen.class.family())) {
-                if let Some(rest) = away(seen.id, &seen.coords) {
-                    let second = Cost::decode(seen.cost).units().max(1);
-                    consider(link.saturating_add(second).saturating_add(rest), link, *hop);
-                }
+        for (hop, peer) in self.peers.iter().filter(|(hop, _)| allowed.has(hop.family)) {
+            if let Some(value) = promise(hop, peer, coords, to, plane, mask)
+                && best.is_none_or(|best| (value, *hop) < (best.value, best.hop))
+            {
+                best = Some(Best { value, link: peer.units(), hop: *hop });
             }
         }
         best
+    }
+
+    /// The neighbours that promise anything, the best first.
+    pub(super) fn promising(&self, coords: &Coords, to: ShortId, plane: Plane) -> Vec<Best> {
+        let mask = coords.mask(plane);
+        let best = |(hop, peer): (&Hop, &Peer)| {
+            let value = promise(hop, peer, coords, to, plane, mask)?;
+            Some(Best { value, link: peer.units(), hop: *hop })
+        };
+        let mut promising: Vec<Best> = self.peers.iter().filter_map(best).collect();
+        promising.sort_by_key(|best| (best.value, best.hop));
+        promising
     }
 
     /// Where a frame goes next, with the mask and the remaining cost that it leaves with; nowhere if nothing is left.
@@ -302,11 +291,33 @@ impl Router {
     }
 }
 
+/// What the rest of the way costs by one neighbour, if it promises anything.
+fn promise(hop: &Hop, peer: &Peer, coords: &Coords, to: ShortId, plane: Plane, mask: u8) -> Option<u32> {
+    if !plane.has(hop.family) || !peer.is_usable() {
+        return None;
+    }
+    let link = peer.units();
+    if peer.role == Role::Leaf {
+        return (peer.id == to).then_some(link);
+    }
+    let away = |id: ShortId, from: &Coords| {
+        if id == to { Some(0) } else { from.distance(coords, plane, mask) }
+    };
+    let first = away(peer.id, &peer.coords);
+    let seen = peer.view.iter().filter(|seen| plane.has(seen.class.family()));
+    let second = seen.filter_map(|seen| {
+        let second = Cost::decode(seen.cost).units().max(1);
+        Some(second.saturating_add(away(seen.id, &seen.coords)?))
+    });
+    first.into_iter().chain(second).min().map(|rest| link.saturating_add(rest))
+}
+
 /// In BROKEN without a way: the frame led nowhere, or it led on, but not as its coordinates promise.
 const LOST: u16 = 0;
 const DETOUR: u16 = 1;
 
 /// What follows the head of BROKEN.
+#[derive(Clone, Copy)]
 pub(super) struct Broken {
     pub(super) to: ShortId,
     pub(super) label: u16,

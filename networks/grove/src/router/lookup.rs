@@ -211,7 +211,7 @@ impl Router {
         let children: Vec<Hop> = self.children(id).into_iter().filter(|child| from != Some(*child)).collect();
         if lookup.prefix.bits() < PREFIX_BITS {
             let targets: Vec<Hop> = children.into_iter().chain(parent).collect();
-            return self.spread(&targets, lookup, out);
+            return self.spread(&targets, &lookup, out);
         }
         if lookup.ttl == 0 {
             return Err(FrameError::HopLimit);
@@ -231,7 +231,7 @@ impl Router {
     }
 
     /// Shares the visits that are left among `targets`.
-    fn spread(&mut self, targets: &[Hop], lookup: Lookup, out: &mut Outbox) -> Result<(), FrameError> {
+    fn spread(&mut self, targets: &[Hop], lookup: &Lookup, out: &mut Outbox) -> Result<(), FrameError> {
         let (mut left, mut others) = (usize::from(lookup.ttl), targets.len());
         for target in targets {
             let share = left / others.max(1);

@@ -7,6 +7,8 @@ use crate::paths::Paths;
 
 /// Between two rounds of probes to a node that is in use.
 const PERIOD: Duration = Duration::from_secs(30);
+/// Neighbours that a round begins with, besides the best of each tree.
+const FIRST_HOPS: usize = 4;
 /// How long the answers of a round may take.
 const ROUND: Duration = Duration::from_secs(3);
 /// Payloads after which a node is worth probing.
@@ -42,7 +44,7 @@ impl Router {
         }
     }
 
-    /// One round: a probe for each tree, and one for all of them.
+    /// One round: a probe for each tree, and one over each of the best neighbours.
     fn probe(&mut self, now: Instant, addr: Addr, plane: Plane, out: &mut Outbox) {
         let salt = self.entropy.next_u64();
         let Some(remote) = self.remotes.get_mut(&addr, plane) else { return };
@@ -56,16 +58,24 @@ impl Router {
         remote.paths.get_or_insert_with(Box::<Paths>::default).begin(salt);
         let (id, coords) = (remote.id, remote.coords.fitting(plane, &self.coords));
         let all = coords.mask(plane);
-        let masks: BTreeSet<u8> = coords.iter().map(|place| place.tree.bit()).chain([all]).collect();
         let by = Constraint::in_plane(plane);
-        for mask in masks {
-            let (hop, remaining) = if self.own.leaf {
-                let Some(hub) = self.hub(&by) else { return };
-                (hub, u32::MAX)
-            } else {
-                let Some(best) = self.best(&coords, id, plane, mask, by.first_hop) else { continue };
-                (best.hop, best.value - best.link)
-            };
+        let mut starts: Vec<(u8, Hop, u32)> = Vec::new();
+        if self.own.leaf {
+            let Some(hub) = self.hub(&by) else { return };
+            starts.extend(coords.iter().map(|place| (place.tree.bit(), hub, u32::MAX)));
+            starts.push((all, hub, u32::MAX));
+        } else {
+            for mask in coords.iter().map(|place| place.tree.bit()) {
+                let best = self.best(&coords, id, plane, mask, by.first_hop);
+                starts.extend(best.map(|best| (mask, best.hop, best.value - best.link)));
+            }
+            // The trees may all begin with one neighbour; what the others promise is worth a look.
+            let others = self.promising(&coords, id, plane).into_iter().take(FIRST_HOPS);
+            starts.extend(others.map(|best| (all, best.hop, best.value - best.link)));
+        }
+        starts.sort_unstable();
+        starts.dedup();
+        for (mask, hop, remaining) in starts {
             let Some(peer) = self.peers.get(&hop) else { continue };
             let notes = Notes { salt, hops: Vec::new(), out: Some(peer.label) };
             let coords = coords.clone();
