@@ -61,6 +61,20 @@ async fn receive(node: &Arc<dyn Node>) -> Incoming {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_uses_the_length_that_its_way_carries() {
+    let daemons = chain(3);
+    let one = daemons[0].open(OpenNode::default()).await.expect("there is room");
+    let other = daemons[0].open(OpenNode::default()).await.expect("there is room");
+    // The least that any way carries is 1,120 bytes; in memory more fits, and within a daemon still more.
+    for (from, to, least) in [(daemons[0].main(), daemons[2].main(), 1_300), (one, other, 16_000)] {
+        from.send(message(to.addr(), "hello")).await.expect("taken");
+        assert_eq!(receive(&to).await.from, from.addr());
+        let length = from.path_mtu(to.addr());
+        assert!(length >= least, "{length} bytes rather than {least}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_messages_over_two_hops_arrive_in_order_and_none_is_lost() {
     let daemons = chain(3);
     let (sender, receiver) = (daemons[0].main(), daemons[2].main());

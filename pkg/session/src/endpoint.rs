@@ -237,10 +237,9 @@ impl<P: Place> Endpoint<P> {
             && session.plane == place.plane()
         {
             session.roam.take_if(|roam| roam.place == place);
-            if session.place != place {
-                session.place = place;
-                self.generation += 1;
-            }
+            // Places that are equal may differ all the same, such as in the length that they carry.
+            session.place = place;
+            self.generation += 1;
         }
     }
 
