@@ -23,11 +23,11 @@ fn with_peer(now: Instant) -> Router {
     let key = Some(*key(1).public().as_raw());
     let (leaf, answer) = (false, false);
     let hello = Hello { leaf, answer, boot: 1, cost: 50, certs: 0, filters: 0, view: 0, key };
-    hears(&mut router, now, Frame::Hello(hello)).expect("it is a greeting");
+    hears(&mut router, now, &Frame::Hello(hello)).expect("it is a greeting");
     router
 }
 
-fn hears(router: &mut Router, now: Instant, frame: Frame) -> Result<(), FrameError> {
+fn hears(router: &mut Router, now: Instant, frame: &Frame) -> Result<(), FrameError> {
     router.handle_below(now, hop(1, Family::Ip), frame.emit(), &mut Outbox::default())
 }
 
@@ -52,12 +52,12 @@ fn forged_and_replayed_certificates_change_nothing() {
     let now = Instant::now();
     let mut router = with_peer(now);
     let (old, new) = (cert(2, 1, 3), cert(2, 1, 4));
-    hears(&mut router, now, Frame::Certs(vec![Item::Cert(cert(1, 1, 1)), Item::Cert(new.clone())]))
+    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(cert(1, 1, 1)), Item::Cert(new.clone())]))
         .expect("they are genuine");
     let spliced = Cert { seq: Seq { boot: 9, counter: 5 }, ..new.clone() };
-    let forged = hears(&mut router, now, Frame::Certs(vec![Item::Cert(spliced)]));
+    let forged = hears(&mut router, now, &Frame::Certs(vec![Item::Cert(spliced)]));
     assert_eq!(forged, Err(FrameError::Forged));
-    hears(&mut router, now, Frame::Certs(vec![Item::Cert(old)])).expect("it is genuine, if old");
+    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(old)])).expect("it is genuine, if old");
     let held = router.store.get(new.tree, &new.child()).map(|held| held.seq);
     assert!(held.is_none_or(|held| held == new.seq), "{held:?}");
 }
@@ -71,7 +71,7 @@ fn a_flood_of_lookups_is_cut_off() {
     let tree = TreeId::new(Plane::Any, 0);
     let lookup = |nonce| Lookup { tree, manner, prefix, nonce, ttl: 9, way: Vec::new() };
     let refused = (0..3_000)
-        .find(|nonce| hears(&mut router, now, Frame::Lookup(lookup(*nonce))) == Err(FrameError::Excess));
+        .find(|nonce| hears(&mut router, now, &Frame::Lookup(lookup(*nonce))) == Err(FrameError::Excess));
     assert_eq!(refused, Some(1_024));
 }
 
@@ -79,7 +79,7 @@ fn a_flood_of_lookups_is_cut_off() {
 fn remaining_falls_at_each_hop_and_the_mask_never_grows() {
     let now = Instant::now();
     let mut router = with_peer(now);
-    hears(&mut router, now, Frame::Certs(vec![Item::Cert(cert(1, 1, 1))])).expect("it is genuine");
+    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(cert(1, 1, 1))])).expect("it is genuine");
     let tree = TreeId::new(Plane::Any, 1);
     let root = crate::coords::root_id(&key(1).public().addr());
     for remaining in [0, 1, 60, 200, u32::MAX] {
