@@ -140,6 +140,11 @@ impl Trains {
         self.heads.is_empty()
     }
 
+    /// How many bytes came.
+    pub fn bytes(&self) -> usize {
+        self.heads.iter().map(|head| head.length).sum()
+    }
+
     /// What came, in order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Head, &mut [u8])> {
         self.heads.iter().zip(&mut self.buffers).map(|(head, buffer)| {
@@ -169,6 +174,7 @@ mod tests {
         let came: Vec<(Head, Vec<u8>)> =
             trains.iter_mut().map(|(head, bytes)| (head, bytes.to_vec())).collect();
         assert_eq!((came.len(), &came[0].1[..], came[0].0.ecn), (1, &b"abcd"[..], Ecn::Ce));
+        assert_eq!(trains.bytes(), 4);
         assert!(!format!("{trains:?}").contains("127"), "{trains:?}");
         trains.fill();
         assert!(trains.is_empty());

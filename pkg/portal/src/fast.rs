@@ -183,8 +183,12 @@ pub fn start(
             Some(outward) if config.threads > 1 => {
                 let (tx, rx) = (lane(), lane());
                 running.engines.extend([&tx, &rx].map(|lane| Arc::clone(&lane.counted)));
-                running.spawn(config, format!("byway-tx{number}"), move || tx.outward(outward))?;
-                running.spawn(config, format!("byway-rx{number}"), move || rx.inward(inward, &read))?;
+                let answers = Arc::new(Mutex::new(outward));
+                let outward = Arc::clone(&answers);
+                running.spawn(config, format!("byway-tx{number}"), move || tx.outward(&outward))?;
+                running.spawn(config, format!("byway-rx{number}"), move || {
+                    rx.inward(inward, &read, Some(&answers))
+                })?;
             }
             Some(outward) => {
                 let both = lane();
@@ -196,7 +200,7 @@ pub fn start(
             None => {
                 let rx = lane();
                 running.engines.push(Arc::clone(&rx.counted));
-                running.spawn(config, format!("byway-rx{number}"), move || rx.inward(inward, &read))?;
+                running.spawn(config, format!("byway-rx{number}"), move || rx.inward(inward, &read, None))?;
             }
         }
     }

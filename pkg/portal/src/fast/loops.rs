@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use byway_fastpath::{Gate, Inward, InwardCounters, Outward, OutwardCounters, Tables, Trains, Underlay};
@@ -45,19 +45,22 @@ const READ_BYTES: usize = 256 << 10;
 /// Trains taken in one call, and calls for one socket before the others have their turn.
 const TRAINS: usize = 8;
 const CALLS: usize = 4;
+/// Most bytes after which answers are looked for at once.
+const LITTLE: usize = 2_048;
 /// A device that fails so often in a row is broken.
 const FAILED: u32 = 100;
 
 impl Lane {
     /// From the device to the sockets, until the end.
-    pub(super) fn outward(mut self, mut out: Out) -> io::Result<()> {
+    pub(super) fn outward(mut self, out: &Mutex<Out>) -> io::Result<()> {
+        let queues = lock(out).queues.clone();
         loop {
-            while self.turn_outward(&mut out)? == More::Maybe {
+            while self.counted_turn_outward(&mut lock(out))? == More::Maybe {
                 if self.shared.stopping() {
                     return Ok(());
                 }
             }
-            self.wait(out.queues.iter().map(|queue| queue.as_fd()))?;
+            self.wait(queues.iter().map(|queue| queue.as_fd()))?;
             if self.shared.stopping() {
                 return Ok(());
             }
@@ -65,12 +68,27 @@ impl Lane {
     }
 
     /// From the sockets to the device, other sockets and the core, until the end.
-    pub(super) fn inward(mut self, mut engine: Inward, sockets: &[Arc<dyn Underlay>]) -> io::Result<()> {
+    ///
+    /// After the little that came, what programs answer to it at once leaves by `answers` before anybody has to wake up.
+    pub(super) fn inward(
+        mut self,
+        mut engine: Inward,
+        sockets: &[Arc<dyn Underlay>],
+        answers: Option<&Mutex<Out>>,
+    ) -> io::Result<()> {
         let mut trains = Trains::new(TRAINS);
         loop {
             while self.turn_inward(&mut engine, sockets, &mut trains)? == More::Maybe {
                 if self.shared.stopping() {
                     return Ok(());
+                }
+            }
+            if let Some(Ok(mut out)) = answers.filter(|_| self.is_little(&trains)).map(Mutex::try_lock) {
+                // To the end: the other thread may be asleep, and does not know of what waits in the queue.
+                while self.turn_outward(&mut out)? == More::Maybe {
+                    if self.shared.stopping() {
+                        return Ok(());
+                    }
                 }
             }
             self.wait(sockets.iter().map(|socket| socket.fd()))?;
@@ -91,7 +109,7 @@ impl Lane {
         loop {
             loop {
                 let inward = self.turn_inward(&mut engine, sockets, &mut trains)?;
-                let outward = self.turn_outward(&mut out)?;
+                let outward = self.counted_turn_outward(&mut out)?;
                 if (inward, outward) == (More::No, More::No) {
                     break;
                 }
@@ -105,6 +123,18 @@ impl Lane {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether what came last is little, as pings and questions are, and not a part of a stream.
+    fn is_little(&self, trains: &Trains) -> bool {
+        trains.len() == 1 && trains.bytes() <= LITTLE
+    }
+
+    /// As [`Lane::turn_outward`], with the counters of the engine shown as this lane's.
+    fn counted_turn_outward(&mut self, out: &mut Out) -> io::Result<More> {
+        let more = self.turn_outward(out)?;
+        self.counted().0 = out.engine.counters();
+        Ok(more)
     }
 
     /// Reads what programs send, and sends what has its turn.
@@ -148,7 +178,6 @@ impl Lane {
             if out.engine.next(now, tables, &*out.gate, &mut self.wires) {
                 more = More::Maybe;
             }
-            self.counted().0 = out.engine.counters();
         }
         self.wires.hand_up();
         self.wires.take_broken()?;
@@ -213,6 +242,11 @@ impl Lane {
         let gone = fds.iter().any(|fd| fd.revents().is_some_and(|what| what.contains(PollFlags::POLLNVAL)));
         if gone { Err(Errno::EBADF.into()) } else { Ok(()) }
     }
+}
+
+/// Each turn leaves the engine whole; what a panic lost was packets.
+fn lock(out: &Mutex<Out>) -> MutexGuard<'_, Out> {
+    out.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a socket is gone.
