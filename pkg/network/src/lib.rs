@@ -124,6 +124,7 @@ mod constraint;
 mod cost;
 mod outbox;
 mod picture;
+mod view;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -136,6 +137,7 @@ pub use constraint::Constraint;
 pub use cost::Cost;
 pub use outbox::{Action, Outbox};
 pub use picture::{Picture, Step};
+pub use view::{KnownLink, Map, Path, PathStep, Tree};
 
 /// A neighbour, over one family of links.
 ///
@@ -295,6 +297,17 @@ pub trait Network: Send {
 
     /// The ways known now, at most `limit`, for people to look at.
     fn routes(&self, limit: usize) -> Vec<Route>;
+
+    /// What is known of the network around this node, for people to look at: at most `limit` nodes and `limit` links.
+    fn map(&self, _limit: usize) -> Map {
+        Map::default()
+    }
+
+    /// The whole ways to `to` that are known, the one in use first. Empty: payloads go from hop to hop, and no node knows
+    /// the whole way.
+    fn paths(&self, _to: &Addr) -> Vec<Path> {
+        Vec::new()
+    }
 
     /// Grows whenever [`Network::picture`] or [`Network::header`] would give something else than before.
     fn generation(&self) -> u64 {
