@@ -9,6 +9,7 @@ mod dependencies;
 mod fuzz;
 mod hygiene;
 mod layers;
+mod sim;
 mod steps;
 mod suite;
 mod tests;
@@ -42,6 +43,9 @@ enum Chore {
     /// Runs for a long time.
     #[command(subcommand)]
     Soak(bench::Soak),
+    /// Routing protocols in worlds of thousands of nodes: `goals`, `compare`, `replay`. `--help` tells more.
+    #[command(disable_help_flag = true)]
+    Sim(sim::Words),
 }
 
 #[derive(clap::Args)]
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Bench(chore) => bench::run(&chore),
         Chore::Soak(soak) => bench::soak(&soak),
+        Chore::Sim(words) => sim::run(&words),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
