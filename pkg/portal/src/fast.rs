@@ -5,7 +5,7 @@
 //! ends, all do, and the slow path goes on alone.
 //!
 //! ```text
-//!  1 thread:    one loop, both ways            2: one each way            2 N: N pairs, each with its queue and its sockets
+//!  1 thread:    one loop, both ways            2: one each way under load  2 N: N pairs, each with its queue and its sockets
 //!
 //!  device ─► fair queue ─► Outward ─► socket       socket ─► Inward ─┬─► device
 //!                             └─► Portal                             ├─► socket (relayed)
@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod baton;
 mod loops;
 mod wires;
 
@@ -44,6 +45,7 @@ use byway_identity::OsEntropy;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::Portal;
+use baton::Baton;
 use loops::{Lane, Out};
 use wires::{Counts, Device, Wires};
 
@@ -69,7 +71,7 @@ pub struct Running {
     pairs: usize,
 }
 
-/// What the engines of one thread have counted.
+/// What the engines of one pair of threads have counted.
 type Counted = Arc<Mutex<(OutwardCounters, InwardCounters)>>;
 
 /// What the threads did that no socket counts.
@@ -86,6 +88,10 @@ pub struct Counters {
     pub portal_overrun: u64,
     /// Trains that no socket took in time.
     pub send_overrun: u64,
+    /// Times that the thread which only sends was given the device.
+    pub handed_over: u64,
+    /// Times that it gave the device back.
+    pub given_back: u64,
     /// What the engines counted on the way out, all threads together.
     pub outward: OutwardCounters,
     /// What they counted on the way in.
@@ -155,7 +161,7 @@ pub fn start(
             siblings.values().map(|each| Arc::clone(&each[pair % each.len()])).collect();
         let read: Vec<Arc<dyn Underlay>> =
             siblings.values().flat_map(|each| each.iter().skip(pair).step_by(pairs)).cloned().collect();
-        let lane = || Lane {
+        let lane = |counted: &Counted| Lane {
             shared: Arc::clone(&shared),
             tables: Arc::clone(tables),
             gate: device.as_ref().map(|(_, gate)| Arc::clone(gate)),
@@ -167,7 +173,7 @@ pub fn start(
                     inlet: direct.inlet.clone(),
                 }),
             ),
-            counted: Counted::default(),
+            counted: Arc::clone(counted),
             failed: 0,
         };
         // A device with fewer queues leaves the last pairs with the way inwards.
@@ -178,29 +184,30 @@ pub fn start(
             gate: Arc::clone(gate),
         });
         let inward = Inward::new(running.offloads.unwrap_or_default());
+        let counted = Counted::default();
+        running.engines.push(Arc::clone(&counted));
         let number = if pairs > 1 { format!("-{pair}") } else { String::new() };
         match outward {
             Some(outward) if config.threads > 1 => {
-                let (tx, rx) = (lane(), lane());
-                running.engines.extend([&tx, &rx].map(|lane| Arc::clone(&lane.counted)));
-                let answers = Arc::new(Mutex::new(outward));
-                let outward = Arc::clone(&answers);
-                running.spawn(config, format!("byway-tx{number}"), move || tx.outward(&outward))?;
+                let (out, baton) = (Arc::new(Mutex::new(outward)), Arc::new(Baton::new()?));
+                let (sender, watcher) = (lane(&counted), lane(&counted));
+                let (outs, batons) = (Arc::clone(&out), Arc::clone(&baton));
+                running.spawn(config, format!("byway-tx{number}"), move || sender.send(&outs, &batons))?;
                 running.spawn(config, format!("byway-rx{number}"), move || {
-                    rx.inward(inward, &read, Some(&answers))
+                    watcher.watch(inward, &read, Some(&out), Some(&baton))
                 })?;
             }
             Some(outward) => {
-                let both = lane();
-                running.engines.push(Arc::clone(&both.counted));
+                let lane = lane(&counted);
                 running.spawn(config, format!("byway-fast{number}"), move || {
-                    both.both(outward, inward, &read)
+                    lane.watch(inward, &read, Some(&Mutex::new(outward)), None)
                 })?;
             }
             None => {
-                let rx = lane();
-                running.engines.push(Arc::clone(&rx.counted));
-                running.spawn(config, format!("byway-rx{number}"), move || rx.inward(inward, &read, None))?;
+                let lane = lane(&counted);
+                running.spawn(config, format!("byway-rx{number}"), move || {
+                    lane.watch(inward, &read, None, None)
+                })?;
             }
         }
     }

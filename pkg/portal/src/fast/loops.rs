@@ -9,6 +9,7 @@ use byway_fastpath::{Gate, Inward, InwardCounters, Outward, OutwardCounters, Tab
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::baton::Baton;
 use super::wires::Wires;
 use super::{Counted, Shared};
 use crate::queue::Queue;
@@ -31,6 +32,20 @@ pub(super) struct Out {
     pub(super) gate: Arc<dyn Gate>,
 }
 
+/// What a turn at the device left and did.
+struct Turn {
+    more: More,
+    /// Read from the device.
+    bytes: usize,
+}
+
+/// What a thread was waiting for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Came {
+    Something,
+    Nothing,
+}
+
 /// Whether more may be there at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum More {
@@ -45,71 +60,59 @@ const READ_BYTES: usize = 256 << 10;
 /// Trains taken in one call, and calls for one socket before the others have their turn.
 const TRAINS: usize = 8;
 const CALLS: usize = 4;
-/// Most bytes after which answers are looked for at once.
-const LITTLE: usize = 2_048;
+/// Bytes of one turn after which the sender shall go on: more than questions and acknowledgements make.
+const MUCH: usize = 16 << 10;
+/// How long nothing leaves before the watcher has the device again, in milliseconds.
+const PAUSE: u8 = 10;
 /// A device that fails so often in a row is broken.
 const FAILED: u32 = 100;
 
 impl Lane {
-    /// From the device to the sockets, until the end.
-    pub(super) fn outward(mut self, out: &Mutex<Out>) -> io::Result<()> {
+    /// From the device to the sockets whenever the device is this thread's, until the end.
+    pub(super) fn send(mut self, out: &Mutex<Out>, baton: &Baton) -> io::Result<()> {
         let queues = lock(out).queues.clone();
         loop {
-            while self.counted_turn_outward(&mut lock(out))? == More::Maybe {
-                if self.shared.stopping() {
-                    return Ok(());
-                }
-            }
-            self.wait(queues.iter().map(|queue| queue.as_fd()))?;
-            if self.shared.stopping() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// From the sockets to the device, other sockets and the core, until the end.
-    ///
-    /// After the little that came, what programs answer to it at once leaves by `answers` before anybody has to wake up.
-    pub(super) fn inward(
-        mut self,
-        mut engine: Inward,
-        sockets: &[Arc<dyn Underlay>],
-        answers: Option<&Mutex<Out>>,
-    ) -> io::Result<()> {
-        let mut trains = Trains::new(TRAINS);
-        loop {
-            while self.turn_inward(&mut engine, sockets, &mut trains)? == More::Maybe {
-                if self.shared.stopping() {
-                    return Ok(());
-                }
-            }
-            if let Some(Ok(mut out)) = answers.filter(|_| self.is_little(&trains)).map(Mutex::try_lock) {
-                // To the end: the other thread may be asleep, and does not know of what waits in the queue.
-                while self.turn_outward(&mut out)? == More::Maybe {
+            self.wait(std::iter::once(baton.sender()), PollTimeout::NONE)?;
+            baton.sender_came();
+            while baton.is_senders() {
+                while self.turn_outward(&mut lock(out))?.more == More::Maybe {
                     if self.shared.stopping() {
                         return Ok(());
                     }
                 }
+                let came = self.wait(queues.iter().map(|queue| queue.as_fd()), PAUSE.into())?;
+                if self.shared.stopping() {
+                    return Ok(());
+                }
+                if came == Came::Nothing {
+                    self.shared.counts.given_back.add(1);
+                    baton.give_back();
+                }
             }
-            self.wait(sockets.iter().map(|socket| socket.fd()))?;
             if self.shared.stopping() {
                 return Ok(());
             }
         }
     }
 
-    /// Both, in turns.
-    pub(super) fn both(
+    /// From the sockets to the device, other sockets and the core, until the end; and from the device to the sockets, unless
+    /// the device is the sender's.
+    pub(super) fn watch(
         mut self,
-        mut out: Out,
         mut engine: Inward,
         sockets: &[Arc<dyn Underlay>],
+        out: Option<&Mutex<Out>>,
+        baton: Option<&Baton>,
     ) -> io::Result<()> {
         let mut trains = Trains::new(TRAINS);
+        let queues = out.map(|out| lock(out).queues.clone()).unwrap_or_default();
         loop {
             loop {
                 let inward = self.turn_inward(&mut engine, sockets, &mut trains)?;
-                let outward = self.counted_turn_outward(&mut out)?;
+                let outward = match out {
+                    Some(out) => self.watch_device(out, baton)?,
+                    None => More::No,
+                };
                 if (inward, outward) == (More::No, More::No) {
                     break;
                 }
@@ -117,30 +120,42 @@ impl Lane {
                     return Ok(());
                 }
             }
-            let queues = out.queues.iter().map(|queue| queue.as_fd());
-            self.wait(queues.chain(sockets.iter().map(|socket| socket.fd())))?;
+            let sockets = sockets.iter().map(|socket| socket.fd());
+            match baton {
+                Some(baton) if baton.is_senders() => {
+                    self.wait(sockets.chain(std::iter::once(baton.watcher())), PollTimeout::NONE)?;
+                    baton.watcher_came();
+                }
+                _ => {
+                    self.wait(sockets.chain(queues.iter().map(|queue| queue.as_fd())), PollTimeout::NONE)?;
+                }
+            }
             if self.shared.stopping() {
                 return Ok(());
             }
         }
     }
 
-    /// Whether what came last is little, as pings and questions are, and not a part of a stream.
-    fn is_little(&self, trains: &Trains) -> bool {
-        trains.len() == 1 && trains.bytes() <= LITTLE
-    }
-
-    /// As [`Lane::turn_outward`], with the counters of the engine shown as this lane's.
-    fn counted_turn_outward(&mut self, out: &mut Out) -> io::Result<More> {
-        let more = self.turn_outward(out)?;
-        self.counted().0 = out.engine.counters();
-        Ok(more)
+    /// The watcher's turn at the device, after which the sender may have it.
+    fn watch_device(&mut self, out: &Mutex<Out>, baton: Option<&Baton>) -> io::Result<More> {
+        if baton.is_some_and(Baton::is_senders) {
+            return Ok(More::No);
+        }
+        let turn = self.turn_outward(&mut lock(out))?;
+        match baton {
+            Some(baton) if turn.more == More::Maybe || turn.bytes >= MUCH => {
+                self.shared.counts.handed_over.add(1);
+                baton.hand_over();
+                Ok(More::No)
+            }
+            _ => Ok(turn.more),
+        }
     }
 
     /// Reads what programs send, and sends what has its turn.
-    fn turn_outward(&mut self, out: &mut Out) -> io::Result<More> {
+    fn turn_outward(&mut self, out: &mut Out) -> io::Result<Turn> {
         let now = Instant::now();
-        let mut more = More::No;
+        let mut turn = Turn { more: More::No, bytes: 0 };
         // Asked for only when there is something to do: it tells the core that threads are busy.
         let mut tables = None;
         for queue in &out.queues {
@@ -167,21 +182,23 @@ impl Lane {
                     }
                 }
                 if reads >= READS || bytes >= READ_BYTES {
-                    more = More::Maybe;
+                    turn.more = More::Maybe;
                     break;
                 }
             }
+            turn.bytes += bytes;
             self.shared.counts.reads.add(reads as u64);
         }
         if !out.engine.is_idle() {
             let tables = tables.get_or_insert_with(|| self.tables.load());
             if out.engine.next(now, tables, &*out.gate, &mut self.wires) {
-                more = More::Maybe;
+                turn.more = More::Maybe;
             }
+            self.counted().0 = out.engine.counters();
         }
         self.wires.hand_up();
         self.wires.take_broken()?;
-        Ok(more)
+        Ok(turn)
     }
 
     /// Takes what has come on each socket.
@@ -230,17 +247,22 @@ impl Lane {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until one of `fds` can be read, or the threads shall stop.
-    fn wait<'a>(&'a self, fds: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
+    /// Waits until one of `fds` can be read, the threads shall stop, or the time is up.
+    fn wait<'a>(
+        &'a self,
+        fds: impl Iterator<Item = BorrowedFd<'a>>,
+        timeout: PollTimeout,
+    ) -> io::Result<Came> {
         let event = PollFd::new(self.shared.event(), PollFlags::POLLIN);
         let mut fds: Vec<PollFd<'_>> =
             std::iter::once(event).chain(fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN))).collect();
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
+        let came = match poll(&mut fds, timeout) {
+            Ok(0) => Came::Nothing,
+            Ok(_) | Err(Errno::EINTR) => Came::Something,
             Err(why) => return Err(why.into()),
-        }
+        };
         let gone = fds.iter().any(|fd| fd.revents().is_some_and(|what| what.contains(PollFlags::POLLNVAL)));
-        if gone { Err(Errno::EBADF.into()) } else { Ok(()) }
+        if gone { Err(Errno::EBADF.into()) } else { Ok(came) }
     }
 }
 

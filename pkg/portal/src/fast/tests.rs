@@ -188,6 +188,35 @@ async fn packets_pass_in_order_before_during_and_after_the_threads() {
     assert_eq!(a.counters().packets_out, 300);
 }
 
+#[tokio::test]
+async fn the_device_goes_to_the_sender_with_a_burst_and_back_after_it_and_no_packet_waits_or_overtakes() {
+    let realm = Realm::new();
+    let (a_device, a_wire) = device(1, true);
+    let (b_device, b_wire) = device(1, true);
+    let (a, b) = (portal(&realm, a_device), portal(&realm.neighbour(), b_device));
+    let _runs = (run(&a), run(&b));
+    let running = start(&config(2), &tables(), &[], Some(&a)).unwrap();
+    let packet = |number: u32, length| {
+        let data = [&number.to_be_bytes()[..], &vec![0; length]].concat();
+        udp(a.ipv6(), b.ipv6(), (1, 9), &data)
+    };
+    for round in 1..=5 {
+        let numbers = round * 10..round * 10 + 10;
+        // The first is much for one turn.
+        let packets: Vec<_> =
+            numbers.map(|number| packet(number, if number % 10 == 0 { 20_000 } else { 10 })).collect();
+        for packet in &packets {
+            write(&a_wire[0], packet, true);
+        }
+        for packet in packets {
+            assert_eq!(read(&b_wire[0], true).await, packet, "round {round}");
+        }
+        until("the device is given back", || running.counters().given_back == u64::from(round)).await;
+        assert_eq!(running.counters().handed_over, u64::from(round));
+    }
+    assert_eq!(a.counters().packets_out, 50);
+}
+
 #[test]
 fn datagrams_that_nobody_knows_go_to_the_core_with_or_without_a_portal() {
     let realm = Realm::new();

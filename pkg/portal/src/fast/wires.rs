@@ -146,6 +146,8 @@ pub(super) struct Counts {
     write_errors: Count,
     portal_overrun: Count,
     send_overrun: Count,
+    pub(super) handed_over: Count,
+    pub(super) given_back: Count,
 }
 
 impl Counts {
@@ -156,6 +158,8 @@ impl Counts {
             write_errors: self.write_errors.read(),
             portal_overrun: self.portal_overrun.read(),
             send_overrun: self.send_overrun.read(),
+            handed_over: self.handed_over.read(),
+            given_back: self.given_back.read(),
             ..Counters::default()
         }
     }
