@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use byway_api::body::{LinkInfo, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace};
+use byway_api::body::{LinkInfo, Map, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace};
 use byway_api::exchange::{
     FindAnswer, KeyAnswer, OpenNodeAnswer, OpenNodeRequest, PingAnswer, ReachRequest, ReloadAnswer, Secret,
     SendAnswer, SendMessage, prefix_text,
@@ -160,6 +160,11 @@ impl Client {
     /// `POST /v1/ping` from the daemon's own node: the round-trip time.
     pub async fn ping(&self, to: Addr, request: Request) -> Result<Duration, ApiError> {
         self.ping_from(None, to, request).await
+    }
+
+    /// `GET /v1/map`: at most `limit` nodes and `limit` links.
+    pub async fn map(&self, limit: usize) -> Result<Map, ApiError> {
+        self.get(format!("/v1/map?limit={limit}")).json().await
     }
 
     /// `POST /v1/trace`

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use byway_api::body::{LinkInfo, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace};
+use byway_api::body::{LinkInfo, Map, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace};
 use byway_api::{
     ApiError, BoxFuture, Code, Incoming, Kind, Node, OpenNode, Outgoing, Request, Sent, Service,
 };
@@ -77,6 +77,10 @@ impl Service for Daemon {
 
     fn remove_peer(&self, addr: Addr) -> BoxFuture<'_, Result<(), ApiError>> {
         Box::pin(self.client.remove_peer(addr))
+    }
+
+    fn map(&self, limit: usize) -> BoxFuture<'_, Result<Map, ApiError>> {
+        Box::pin(self.client.map(limit))
     }
 
     fn trace(&self, to: Addr, request: Request) -> BoxFuture<'_, Result<Trace, ApiError>> {

@@ -146,10 +146,14 @@ body! {
         next: Addr,
         /// Family of the link to it.
         family: String,
+        /// Family and kind of that link; its family alone while no such link is open.
+        class: String,
         /// Hops, if known.
         hops: Option<u8>,
-        /// Cost in milliseconds.
+        /// Cost of the whole way in milliseconds.
         cost_ms: f64,
+        /// How many ways to the node are known from end to end; 0: frames find theirs from hop to hop.
+        paths: usize,
     }
 }
 
@@ -204,28 +208,107 @@ body! {
         to: Addr,
         /// The level that the way satisfies.
         mancon: ManCon,
-        /// The hops, nearest first; a protocol that knows just the next hop says so with `complete`.
+        /// The plane that it lies in.
+        plane: String,
+        /// The hops of the way in use, nearest first, as far as they are known.
         hops: Vec<TraceHop>,
         /// Whether every hop is listed.
         complete: bool,
+        /// Why not, in words.
+        why: Option<String>,
         /// How many hops it is to the node, if known.
         distance: Option<u8>,
         /// Cost of the whole way in milliseconds.
         cost_ms: Option<f64>,
         /// Round-trip time of a ping over it in milliseconds, if it answered.
         rtt_ms: Option<f64>,
+        /// Every way that is known from end to end, the one in use first. Empty: frames find theirs from hop to hop.
+        paths: Vec<PathInfo>,
+    }
+}
+
+body! {
+    /// A way that is known from end to end.
+    PathInfo {
+        /// Whether messages take it now.
+        in_use: bool,
+        /// Its cost in milliseconds.
+        cost_ms: f64,
+        /// Its hops, nearest first.
+        hops: Vec<TraceHop>,
     }
 }
 
 body! {
     /// One hop of a way.
     TraceHop {
-        /// The node.
-        #[cfg_attr(feature = "openapi", schema(value_type = String))]
-        addr: Addr,
+        /// The node that it leads to; none: a node on the way that has not said who it is.
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+        addr: Option<Addr>,
         /// Family and kind of the link to it.
         class: String,
         /// Cost of that link in milliseconds.
         cost_ms: f64,
+    }
+}
+
+body! {
+    /// What a daemon knows of the network around it: addresses, and links between them. Not where any of them is.
+    Map {
+        /// The daemon's own node.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        addr: Addr,
+        /// Its places in the trees of the routing protocol; none for a protocol without trees.
+        trees: Vec<TreeInfo>,
+        /// Nodes that are known, its own included.
+        #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+        nodes: Vec<Addr>,
+        /// Links that are known, each once, and both ends among the nodes.
+        links: Vec<MapLink>,
+        /// Whether more is known than fits what was asked for.
+        cut: bool,
+    }
+}
+
+body! {
+    /// A link between two nodes of a map.
+    MapLink {
+        /// One end.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        a: Addr,
+        /// The other end.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        b: Addr,
+        /// Family and kind, as both ends say.
+        class: String,
+        /// Cost in milliseconds.
+        cost_ms: f64,
+        /// Whether it leads from a node to its parent in some tree.
+        in_tree: bool,
+    }
+}
+
+body! {
+    /// A node's place in one tree.
+    TreeInfo {
+        /// The plane that the tree spans.
+        plane: String,
+        /// Which of the plane's trees.
+        index: u8,
+        /// The node at the top, which may be the node itself.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        root: Addr,
+        /// The neighbour above; none at the root, and while there is none.
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+        parent: Option<Addr>,
+        /// Family of the link to it.
+        family: Option<String>,
+        /// Cost of the way to the root in milliseconds.
+        cost_ms: f64,
+        /// Labels of the links down from the root: where the node is in the tree.
+        coordinates: Vec<u16>,
+        /// Neighbours below.
+        #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+        children: Vec<Addr>,
     }
 }

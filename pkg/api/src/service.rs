@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use byway_identity::{Addr, SigningKey};
 
-use crate::body::{LinkInfo, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace};
+use crate::body::{LinkInfo, Map, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace};
 use crate::{ApiError, BoxFuture, ManCon, Node, Request};
 
 /// What a new node should be like.
@@ -48,7 +48,11 @@ pub trait Service: Send + Sync {
     /// Removes a peer and its links; [`Code::Unknown`](crate::Code::Unknown) if there is none.
     fn remove_peer(&self, addr: Addr) -> BoxFuture<'_, Result<(), ApiError>>;
 
-    /// The way that requests to `to` take now.
+    /// What is known of the network around the daemon's own node: at most `limit` nodes and `limit` links. With 0, its
+    /// places in trees alone.
+    fn map(&self, limit: usize) -> BoxFuture<'_, Result<Map, ApiError>>;
+
+    /// The way that requests to `to` take now, and the others that are known.
     fn trace(&self, to: Addr, request: Request) -> BoxFuture<'_, Result<Trace, ApiError>>;
 
     /// Counters and gauges, in the text form of OpenMetrics.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use byway_api::body::{LinkInfo, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace};
+use byway_api::body::{LinkInfo, Map, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace};
 use byway_api::{ApiError, BoxFuture, Code, ManCon, Node, OpenNode, Request, Service};
 use byway_identity::Addr;
 use byway_node::Handle;
@@ -529,6 +529,10 @@ impl Service for Daemon {
 
     fn remove_peer(&self, addr: Addr) -> BoxFuture<'_, Result<(), ApiError>> {
         Box::pin(self.remove_peer_now(addr))
+    }
+
+    fn map(&self, limit: usize) -> BoxFuture<'_, Result<Map, ApiError>> {
+        Box::pin(self.0.handle.map(limit))
     }
 
     fn trace(&self, to: Addr, request: Request) -> BoxFuture<'_, Result<Trace, ApiError>> {

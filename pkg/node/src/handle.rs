@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use byway_api::body::{LinkInfo, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Trace};
+use byway_api::body::{LinkInfo, Map, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Trace};
 use byway_api::{
     ApiError, BoxFuture, Code, DEFAULT_DEADLINE, HELD_LIFE, Incoming, Kind, MESSAGE_MAX, ManCon, Node,
     OpenNode, Outgoing, Request, Sent,
@@ -265,7 +265,12 @@ impl Handle {
         }
     }
 
-    /// The way to a node, with a ping over it.
+    /// What the daemon's own node knows of the network around it: at most `limit` nodes and `limit` links.
+    pub async fn map(&self, limit: usize) -> Result<Map, ApiError> {
+        self.with(move |driver| report::map(driver, limit)).await
+    }
+
+    /// The ways to a node, with a ping.
     ///
     /// # Errors
     ///

@@ -1,10 +1,13 @@
 //! The state of a running core, as the bodies of the API show it.
 
 use byway_api::ManCon;
-use byway_api::body::{LinkInfo, NodeInfo, PeerInfo, RouteInfo, SessionInfo, Trace, TraceHop};
+use byway_api::body::{
+    LinkInfo, Map, MapLink, NodeInfo, PathInfo, PeerInfo, RouteInfo, SessionInfo, Trace, TraceHop, TreeInfo,
+};
 use byway_identity::{Addr, Ipv6Range};
 use byway_link::{LinkStatus, PeerState};
-use byway_network::{Cost, Plane};
+use byway_network::{Cost, Hop, Network, Path, Plane, Tree};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::driver::Driver;
@@ -57,6 +60,12 @@ pub(crate) fn links(driver: &mut Driver) -> Vec<LinkInfo> {
 }
 
 pub(crate) fn routes(driver: &mut Driver) -> Vec<RouteInfo> {
+    let links = driver.core.links().links();
+    let router = router(driver);
+    let whole = |route: &byway_network::Route| {
+        let paths = router.map_or_else(Vec::new, |router| router.paths(&route.to));
+        paths.iter().filter(|path| path.plane == route.plane).count()
+    };
     driver
         .core
         .routes(ROUTES_MAX)
@@ -66,10 +75,58 @@ pub(crate) fn routes(driver: &mut Driver) -> Vec<RouteInfo> {
             plane: route.plane.name().to_owned(),
             next: route.next.peer,
             family: route.next.family.name().to_owned(),
+            class: best_link(&links, route.next)
+                .map_or_else(|| route.next.family.name().to_owned(), |link| link.class.to_string()),
             hops: route.hops,
             cost_ms: cost_ms(route.cost),
+            paths: whole(&route),
         })
         .collect()
+}
+
+/// What the daemon's own node knows of the network.
+pub(crate) fn map(driver: &mut Driver, limit: usize) -> Map {
+    let addr = driver.core.main();
+    // One more than wanted tells whether there is more.
+    let known = router(driver).map_or_else(Default::default, |router| router.map(limit.saturating_add(1)));
+    let mut cut = known.nodes.len() > limit || known.links.len() > limit;
+    // Its own first, then the router's order.
+    let mut shown = BTreeSet::new();
+    let mut nodes = Vec::new();
+    for node in std::iter::once(addr).chain(known.nodes).take(limit.saturating_add(1)) {
+        if nodes.len() < limit && shown.insert(node) {
+            nodes.push(node);
+        }
+    }
+    let mut links = Vec::new();
+    for link in known.links {
+        // A link to a node that is not shown would hang in the air.
+        if links.len() < limit && shown.contains(&link.a) && shown.contains(&link.b) {
+            links.push(MapLink {
+                a: link.a,
+                b: link.b,
+                class: link.class.to_string(),
+                cost_ms: cost_ms(link.cost),
+                in_tree: link.in_tree,
+            });
+        } else {
+            cut = true;
+        }
+    }
+    Map { addr, trees: known.trees.iter().map(tree).collect(), nodes, links, cut }
+}
+
+fn tree(tree: &Tree) -> TreeInfo {
+    TreeInfo {
+        plane: tree.plane.name().to_owned(),
+        index: tree.index,
+        root: tree.root,
+        parent: tree.parent.map(|hop| hop.peer),
+        family: tree.parent.map(|hop| hop.family.name().to_owned()),
+        cost_ms: cost_ms(tree.cost),
+        coordinates: tree.coordinates.clone(),
+        children: tree.children.iter().map(|hop| hop.peer).collect(),
+    }
 }
 
 pub(crate) fn sessions(driver: &mut Driver) -> Vec<SessionInfo> {
@@ -114,42 +171,81 @@ pub(crate) fn nodes(driver: &mut Driver) -> Vec<NodeInfo> {
         .collect()
 }
 
-/// The way that requests of the daemon's own node take now: the next hop, and what the router knows of the rest.
+/// The way that requests of the daemon's own node take now, as far as it knows it, and the others that it knows.
 pub(crate) fn trace(driver: &mut Driver, to: Addr, mancon: ManCon, plane: Plane) -> Option<Trace> {
     let own = Trace {
         to,
         mancon,
+        plane: plane.name().to_owned(),
         hops: Vec::new(),
         complete: true,
+        why: None,
         distance: Some(0),
         cost_ms: Some(0.0),
         rtt_ms: None,
+        paths: Vec::new(),
     };
     if to == driver.core.main() {
         return Some(own);
     }
+    let mut paths = router(driver).map_or_else(Vec::new, |router| router.paths(&to));
+    paths.retain(|path| path.plane == plane);
+    let known: Vec<PathInfo> = paths.iter().map(whole).collect();
+    if let Some(used) = known.iter().find(|path| path.in_use) {
+        return Some(Trace {
+            hops: used.hops.clone(),
+            distance: u8::try_from(used.hops.len()).ok(),
+            cost_ms: Some(used.cost_ms),
+            paths: known,
+            ..own
+        });
+    }
     let next = driver.core.next_hop(to, plane)?;
     let route =
         driver.core.routes(ROUTES_MAX).into_iter().find(|route| route.to == to && route.plane == plane);
-    let link = driver
-        .core
-        .links()
-        .links()
-        .into_iter()
-        .filter(|link| link.peer == next.peer && link.class.family() == next.family)
-        .min_by_key(|link| link.cost);
+    let links = driver.core.links().links();
+    let link = best_link(&links, next);
     let hop = TraceHop {
-        addr: next.peer,
-        class: link.as_ref().map_or_else(|| next.family.name().to_owned(), |link| link.class.to_string()),
-        cost_ms: link.as_ref().map_or(cost_ms(Cost::LOOPBACK), |link| cost_ms(link.cost)),
+        addr: Some(next.peer),
+        class: link.map_or_else(|| next.family.name().to_owned(), |link| link.class.to_string()),
+        cost_ms: link.map_or(cost_ms(Cost::LOOPBACK), |link| cost_ms(link.cost)),
+    };
+    let complete = next.peer == to;
+    let why = match (complete, known.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some("each node on the way knows just the next hop; no whole way is known here"),
+        (false, false) => {
+            Some("messages go from hop to hop now; the whole ways that are known are not in use")
+        }
     };
     Some(Trace {
         hops: vec![hop],
-        complete: next.peer == to,
-        distance: route.as_ref().and_then(|route| route.hops),
+        complete,
+        why: why.map(str::to_owned),
+        distance: route.as_ref().and_then(|route| route.hops).or(complete.then_some(1)),
         cost_ms: route.as_ref().map(|route| cost_ms(route.cost)),
+        paths: known,
         ..own
     })
+}
+
+fn whole(path: &Path) -> PathInfo {
+    let hops = path.steps.iter().map(|step| TraceHop {
+        addr: step.node,
+        class: step.class.to_string(),
+        cost_ms: cost_ms(step.cost),
+    });
+    PathInfo { in_use: path.in_use, cost_ms: cost_ms(path.cost), hops: hops.collect() }
+}
+
+/// The router of the daemon's own node.
+fn router(driver: &Driver) -> Option<&dyn Network> {
+    driver.core.local(&driver.core.main()).map(|local| &*local.router)
+}
+
+fn best_link(links: &[LinkStatus], hop: Hop) -> Option<&LinkStatus> {
+    let usable = links.iter().filter(|link| link.peer == hop.peer && link.class.family() == hop.family);
+    usable.min_by_key(|link| link.cost)
 }
 
 pub(crate) fn describe(driver: &Driver, link: &LinkStatus) -> String {

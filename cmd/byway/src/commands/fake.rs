@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use byway_api::body::{
-    LinkInfo, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace, TraceHop,
+    LinkInfo, Map, MapLink, NodeInfo, PathInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace,
+    TraceHop, TreeInfo,
 };
 use byway_api::memory::Realm;
 use byway_api::{ApiError, BoxFuture, Code, ManCon, Node, OpenNode, Request, Service};
@@ -204,7 +205,10 @@ impl Double {
     }
 }
 
-const OTHER: Addr = Addr::from_bytes([7; 32]);
+/// The neighbour.
+pub(crate) const OTHER: Addr = Addr::from_bytes([7; 32]);
+/// A node behind it, the whole way to which is known.
+pub(crate) const FAR: Addr = Addr::from_bytes([9; 32]);
 
 impl Service for Double {
     fn open(&self, options: OpenNode) -> BoxFuture<'_, Result<Arc<dyn Node>, ApiError>> {
@@ -259,7 +263,17 @@ impl Service for Double {
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteInfo>, ApiError>> {
         Box::pin(async {
             let (plane, family) = ("any".into(), "ip".into());
-            self.here(vec![RouteInfo { to: OTHER, plane, next: OTHER, family, hops: Some(1), cost_ms: 1.5 }])
+            let (class, hops) = ("ip/udp".into(), Some(1));
+            self.here(vec![RouteInfo {
+                to: OTHER,
+                plane,
+                next: OTHER,
+                family,
+                class,
+                hops,
+                cost_ms: 1.5,
+                paths: 0,
+            }])
         })
     }
 
@@ -292,19 +306,53 @@ impl Service for Double {
         self.0.realm.remove_peer(addr)
     }
 
+    fn map(&self, limit: usize) -> BoxFuture<'_, Result<Map, ApiError>> {
+        Box::pin(async move {
+            let addr = self.0.realm.main().addr();
+            let link = |a, b, in_tree| MapLink { a, b, class: "ip/udp".into(), cost_ms: 1.5, in_tree };
+            let tree = TreeInfo {
+                plane: "any".into(),
+                index: 0,
+                root: FAR,
+                parent: Some(OTHER),
+                family: Some("ip".into()),
+                cost_ms: 3.0,
+                coordinates: vec![4, 17],
+                children: vec![],
+            };
+            let (nodes, links) =
+                (vec![addr, OTHER, FAR], vec![link(addr, OTHER, true), link(OTHER, FAR, true)]);
+            let (nodes, links) = if limit == 0 { (vec![], vec![]) } else { (nodes, links) };
+            self.here(Map { addr, trees: vec![tree], nodes, links, cut: limit == 0 })
+        })
+    }
+
     fn trace(&self, to: Addr, _request: Request) -> BoxFuture<'_, Result<Trace, ApiError>> {
         Box::pin(async move {
-            let hops = vec![TraceHop { addr: OTHER, class: "ip".into(), cost_ms: 1.5 }];
-            let (distance, cost_ms) = (Some(2), Some(3.0));
-            self.here(Trace {
+            let hop = |addr, class: &str| TraceHop { addr, class: class.into(), cost_ms: 1.5 };
+            let next = Trace {
                 to,
                 mancon: ManCon::Low,
-                hops,
+                plane: "any".into(),
+                hops: vec![hop(Some(OTHER), "ip/udp")],
                 complete: false,
-                distance,
-                cost_ms,
+                why: Some("each node on the way knows just the next hop".into()),
+                distance: Some(2),
+                cost_ms: Some(3.0),
                 rtt_ms: Some(3.5),
-            })
+                paths: vec![],
+            };
+            if to != FAR {
+                return self.here(next);
+            }
+            let used = vec![hop(Some(OTHER), "ip/udp"), hop(None, "tor/onion"), hop(Some(to), "ip/udp")];
+            let other = vec![hop(None, "i2p/stream"), hop(Some(to), "ip/udp")];
+            let paths = vec![
+                PathInfo { in_use: true, cost_ms: 4.5, hops: used.clone() },
+                PathInfo { in_use: false, cost_ms: 6.0, hops: other },
+            ];
+            let (distance, cost_ms) = (Some(3), Some(4.5));
+            self.here(Trace { hops: used, complete: true, why: None, distance, cost_ms, paths, ..next })
         })
     }
 

@@ -1,68 +1,41 @@
 //! `byway links`.
 
+use byway_api::Service;
 use byway_api::body::LinkInfo;
-use serde::Serialize;
 
+use super::list::List;
 use super::{Context, Watch};
 use crate::failure::Failure;
 use crate::out::{millis, size, span};
 
 /// Lists the open links.
+///
+/// RTT is there and back, LOSS of the link's own probes. COST is in milliseconds one way, and counts loss and the time to send
+/// 1,200 bytes too: ways are chosen by it. MTU is the longest frame that passes whole.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    watch: Watch,
-}
-
-#[derive(Serialize)]
-struct Answer {
-    links: Vec<LinkInfo>,
+    pub(super) watch: Watch,
 }
 
 /// Runs it.
 pub(crate) async fn run(args: &Args, context: &mut Context<'_, '_>) -> Result<(), Failure> {
-    args.watch
-        .run(context, async |service, out| {
-            let links = service.links().await?;
-            if out.json {
-                return out.object(&Answer { links });
-            }
-            out.table(
-                &["PEER", "ENDPOINT", "CLASS", "RTT", "LOSS", "COST", "MTU", "SENT", "RECEIVED", "UP"],
-                &links.iter().map(row).collect::<Vec<_>>(),
-            )
-        })
-        .await
+    LIST.run(args.watch, context, async |service: &dyn Service| service.links().await).await
 }
 
-fn row(item: &LinkInfo) -> Vec<String> {
-    vec![
-        item.peer.to_string(),
-        item.endpoint.clone(),
-        item.class.clone(),
-        millis(item.rtt_ms),
-        format!("{:.1}%", item.loss * 100.0),
-        millis(Some(item.cost_ms)),
-        item.mtu.to_string(),
-        size(item.sent),
-        size(item.received),
-        span(item.up_s),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::fake::Fake;
-    use super::*;
-
-    #[tokio::test]
-    async fn each_has_a_line_and_the_json_holds_them_all() {
-        let fake = Fake::new();
-        let args = Args { watch: Watch { watch: false } };
-        let text = fake.run(async |context| run(&args, context).await).await.data();
-        assert_eq!(text.lines().count(), 2, "{text}");
-        let json = fake.json(async |context| run(&args, context).await).await.data();
-        let value: serde_json::Value = serde_json::from_str(&json).expect("one object");
-        assert_eq!(value["links"].as_array().map(Vec::len), Some(1), "{json}");
-    }
-}
+const LIST: List<LinkInfo> = List {
+    name: "links",
+    none: "there are no open links",
+    columns: &[
+        ("PEER", |link| link.peer.to_string()),
+        ("ENDPOINT", |link| link.endpoint.clone()),
+        ("CLASS", |link| link.class.clone()),
+        ("RTT", |link| millis(link.rtt_ms)),
+        ("LOSS", |link| format!("{:.1}%", link.loss * 100.0)),
+        ("COST", |link| millis(Some(link.cost_ms))),
+        ("MTU", |link| link.mtu.to_string()),
+        ("SENT", |link| size(link.sent)),
+        ("RECEIVED", |link| size(link.received)),
+        ("UP", |link| span(link.up_s)),
+    ],
+};

@@ -11,6 +11,7 @@ pub(crate) mod find;
 pub(crate) mod ip6;
 pub(crate) mod keygen;
 pub(crate) mod links;
+pub(crate) mod list;
 pub(crate) mod listen;
 pub(crate) mod lookup;
 pub(crate) mod man;

@@ -1,63 +1,39 @@
 //! `byway peers`.
 
+use byway_api::Service;
 use byway_api::body::PeerInfo;
-use serde::Serialize;
 
+use super::list::{List, or_dash};
 use super::{Context, Watch};
 use crate::failure::Failure;
 
 /// Lists the peers, and whether they are linked.
+///
+/// A peer is another daemon that this one keeps a link to; `byway peer` adds and removes them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    watch: Watch,
-}
-
-#[derive(Serialize)]
-struct Answer {
-    peers: Vec<PeerInfo>,
+    pub(super) watch: Watch,
 }
 
 /// Runs it.
 pub(crate) async fn run(args: &Args, context: &mut Context<'_, '_>) -> Result<(), Failure> {
-    args.watch
-        .run(context, async |service, out| {
-            let peers = service.peers().await?;
-            if out.json {
-                return out.object(&Answer { peers });
-            }
-            out.table(
-                &["ADDRESS", "NAME", "STATE", "LINKS", "ENDPOINTS", "TROUBLE"],
-                &peers.iter().map(row).collect::<Vec<_>>(),
-            )
-        })
-        .await
+    LIST.run(args.watch, context, async |service: &dyn Service| service.peers().await).await
 }
 
-fn row(item: &PeerInfo) -> Vec<String> {
-    vec![
-        item.addr.to_string(),
-        item.name.clone().unwrap_or_else(|| "-".into()),
-        item.state.clone(),
-        item.links.to_string(),
-        if item.endpoints.is_empty() { "(dials in)".into() } else { item.endpoints.join(" ") },
-        item.trouble.clone().unwrap_or_default(),
-    ]
-}
+const LIST: List<PeerInfo> = List {
+    name: "peers",
+    none: "there are no peers: `byway peer add ADDR ENDPOINT` adds one",
+    columns: &[
+        ("ADDRESS", |peer| peer.addr.to_string()),
+        ("NAME", |peer| or_dash(peer.name.as_ref())),
+        ("STATE", |peer| peer.state.clone()),
+        ("LINKS", |peer| peer.links.to_string()),
+        ("ENDPOINTS", |peer| endpoints(peer)),
+        ("TROUBLE", |peer| or_dash(peer.trouble.as_ref())),
+    ],
+};
 
-#[cfg(test)]
-mod tests {
-    use super::super::fake::Fake;
-    use super::*;
-
-    #[tokio::test]
-    async fn each_has_a_line_and_the_json_holds_them_all() {
-        let fake = Fake::new();
-        let args = Args { watch: Watch { watch: false } };
-        let text = fake.run(async |context| run(&args, context).await).await.data();
-        assert_eq!(text.lines().count(), 2, "{text}");
-        let json = fake.json(async |context| run(&args, context).await).await.data();
-        let value: serde_json::Value = serde_json::from_str(&json).expect("one object");
-        assert_eq!(value["peers"].as_array().map(Vec::len), Some(1), "{json}");
-    }
+fn endpoints(peer: &PeerInfo) -> String {
+    if peer.endpoints.is_empty() { "(dials in)".to_owned() } else { peer.endpoints.join(" ") }
 }

@@ -2,7 +2,8 @@
 //!
 //! It keeps every promise of [`Node`] and [`Service`] without a network: bounded queues, back-pressure, deadlines,
 //! authenticated senders (a node can only send as itself). So portal, HTTP API, client and commands are tested against it,
-//! and it says what the traits mean. It does not know links, routes and sessions, and shows none.
+//! and it says what the traits mean. It does not know links, routes and
+//! sessions, and shows none; its map has the peers that are there.
 
 mod mailbox;
 mod node;
@@ -16,7 +17,10 @@ use tokio::sync::watch;
 
 use self::mailbox::Mailbox;
 use self::node::MemoryNode;
-use crate::body::{LinkInfo, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace, TraceHop};
+use crate::body::{
+    LinkInfo, Map, MapLink, NodeInfo, PathInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status, Trace,
+    TraceHop,
+};
 use crate::{ApiError, BoxFuture, Code, Kind, ManCon, Node, OpenNode, Request, Service};
 
 /// A daemon in memory; [`Realm::neighbour`] makes more of them that reach each other. Clones are the same daemon.
@@ -46,6 +50,9 @@ pub const NODES_MAX: usize = 4_096;
 
 /// Most peers that a daemon keeps.
 pub const PEERS_MAX: usize = 1_024;
+
+/// The class of what joins nodes of a realm.
+const CLASS: &str = "loopback/memory";
 
 impl Default for Realm {
     fn default() -> Self {
@@ -174,6 +181,20 @@ impl Realm {
                 trouble: (!here(&peer.addr)).then(|| "it is not in this realm".into()),
             })
             .collect()
+    }
+
+    /// This daemon in the middle, and its peers that are there.
+    fn map_now(&self, limit: usize) -> Map {
+        let addr = self.daemon.main.addr();
+        let peers = lock(&self.daemon.peers);
+        let here = peers.keys().copied().filter(|peer| self.daemon.medium.mailbox(peer).is_some());
+        let mut nodes: Vec<Addr> = std::iter::once(addr).chain(here.filter(|peer| *peer != addr)).collect();
+        let cut = nodes.len() > limit;
+        nodes.truncate(limit);
+        let link =
+            |peer: &Addr| MapLink { a: addr, b: *peer, class: CLASS.into(), cost_ms: 0.0, in_tree: false };
+        let links = nodes.iter().skip(1).map(link).collect();
+        Map { addr, trees: Vec::new(), nodes, links, cut }
     }
 
     fn add_peer_now(&self, peer: PeerSpec) -> Result<(), ApiError> {
@@ -310,18 +331,26 @@ impl Service for Realm {
         Box::pin(async move { self.remove_peer_now(addr) })
     }
 
+    fn map(&self, limit: usize) -> BoxFuture<'_, Result<Map, ApiError>> {
+        Box::pin(async move { Ok(self.map_now(limit)) })
+    }
+
     fn trace(&self, to: Addr, request: Request) -> BoxFuture<'_, Result<Trace, ApiError>> {
         Box::pin(async move {
             let rtt = self.daemon.main.ping(to, request).await?;
             let mancon = self.daemon.medium.level(request.mancon.unwrap_or_default())?;
+            let hops = vec![TraceHop { addr: Some(to), class: CLASS.into(), cost_ms: 0.0 }];
             Ok(Trace {
                 to,
                 mancon,
-                hops: vec![TraceHop { addr: to, class: "memory".into(), cost_ms: 0.0 }],
+                plane: "any".into(),
+                hops: hops.clone(),
                 complete: true,
+                why: None,
                 distance: Some(1),
                 cost_ms: Some(0.0),
                 rtt_ms: Some(rtt.as_secs_f64() * 1e3),
+                paths: vec![PathInfo { in_use: true, cost_ms: 0.0, hops }],
             })
         })
     }

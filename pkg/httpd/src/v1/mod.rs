@@ -33,6 +33,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(state::remove_peer))
         .routes(routes!(state::links))
         .routes(routes!(state::routes))
+        .routes(routes!(state::map))
         .routes(routes!(state::sessions))
         .routes(routes!(state::reload))
         .routes(routes!(state::shutdown))

@@ -6,14 +6,19 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use byway_api::body::{LinkInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status};
+use byway_api::body::{LinkInfo, Map, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Status};
 use byway_api::exchange::{Problem, ReloadAnswer};
-use byway_api::{ApiError, DEFAULT_DEADLINE};
+use byway_api::{ApiError, Code, DEFAULT_DEADLINE};
 use byway_identity::Addr;
+use serde::Deserialize;
 
 use crate::app::App;
-use crate::extract::{InPath, Json as Body};
+use crate::extract::{InPath, InQuery, Json as Body};
 use crate::reply::{Failure, within};
+
+/// Nodes of a map where nothing is said, and at most.
+const MAP_DEFAULT: usize = 500;
+const MAP_MAX: usize = 10_000;
 
 /// What the daemon answers within the usual time.
 async fn asked<T>(call: impl Future<Output = Result<T, ApiError>>) -> Result<Json<T>, Failure> {
@@ -60,6 +65,27 @@ pub(super) async fn links(State(app): State<Arc<App>>) -> Result<Json<Vec<LinkIn
 #[utoipa::path(get, path = "/v1/routes", tag = "state", responses((status = 200, body = Vec<RouteInfo>), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn routes(State(app): State<Arc<App>>) -> Result<Json<Vec<RouteInfo>>, Failure> {
     asked(app.service.routes()).await
+}
+
+/// The query of `map`.
+#[derive(Deserialize)]
+pub(super) struct Extent {
+    limit: Option<usize>,
+}
+
+/// What is known of the network around the daemon.
+#[utoipa::path(get, path = "/v1/map", tag = "state",
+    params(("limit" = Option<usize>, Query, maximum = 10_000, description = "Most nodes and most links; 0: places in trees alone; none: 500")),
+    responses((status = 200, body = Map), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn map(
+    State(app): State<Arc<App>>,
+    InQuery(extent): InQuery<Extent>,
+) -> Result<Json<Map>, Failure> {
+    let limit = extent.limit.unwrap_or(MAP_DEFAULT);
+    if limit > MAP_MAX {
+        return Err(ApiError::new(Code::BadRequest, format!("a map has at most {MAP_MAX} nodes")).into());
+    }
+    asked(app.service.map(limit)).await
 }
 
 /// End-to-end sessions.

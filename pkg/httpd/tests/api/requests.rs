@@ -31,6 +31,7 @@ async fn the_description_is_served_and_names_every_path() {
         "/v1/peers/{addr}",
         "/v1/links",
         "/v1/routes",
+        "/v1/map",
         "/v1/sessions",
         "/v1/nodes",
         "/v1/nodes/{addr}",
@@ -46,7 +47,7 @@ async fn the_description_is_served_and_names_every_path() {
     ] {
         assert!(paths.contains_key(path), "{path}");
     }
-    assert_eq!(paths.len(), 17);
+    assert_eq!(paths.len(), 18);
     assert!(answer["components"]["schemas"]["Problem"]["properties"]["code"].is_object());
 }
 

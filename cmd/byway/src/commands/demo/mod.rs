@@ -132,7 +132,8 @@ async fn play(
 async fn path(services: [&dyn Service; 3], trace: &Trace) -> Result<Vec<TraceHop>, Failure> {
     let mut path = trace.hops.clone();
     for service in &services[1..] {
-        if path.last().is_some_and(|hop| hop.addr != trace.to && hop.addr == service.main().addr()) {
+        let last = path.last().and_then(|hop| hop.addr);
+        if last.is_some_and(|last| last != trace.to && last == service.main().addr()) {
             path.extend(service.trace(trace.to, REQUEST).await?.hops);
         }
     }
@@ -167,9 +168,10 @@ fn show(seen: &Seen, out: &mut Out<'_>) -> Result<(), Failure> {
     out.line(format!("        {:?}", page.title))?;
     let mut path = "ann".to_owned();
     for hop in &seen.path {
-        path += &format!(" ─ {}, {:.2} ms ─ {}", hop.class, hop.cost_ms, name(&hop.addr));
+        let name = hop.addr.as_ref().map_or("a node unknown".into(), name);
+        path += &format!(" ─ {}, {:.2} ms ─ {name}", hop.class, hop.cost_ms);
     }
-    if seen.path.last().is_some_and(|hop| hop.addr != seen.trace.to) {
+    if seen.path.last().is_some_and(|hop| hop.addr != Some(seen.trace.to)) {
         path += &format!(" ─ … ─ {}", name(&seen.trace.to));
     }
     out.line(format!("{}{path}", head(out, "path")))?;
