@@ -42,7 +42,13 @@ const RULES: &[Rule] = &[
     // `network` has the words, class and cost, in which a transport describes its links.
     // `transport-ip` gives its socket to the fast path as well.
     rule("pkg/transport-*", 4, Some(1), &["pkg/link", "pkg/network", "pkg/fastpath"]),
-    rule("pkg/node", 5, Some(4), &[]),
+    // What links, sessions and threads need, and no routing protocol: which one it is, `daemon` decides.
+    rule(
+        "pkg/node",
+        5,
+        Some(2),
+        &["pkg/link", "pkg/fastpath", "pkg/stream", "pkg/policy", "pkg/courier", "pkg/discovery"],
+    ),
     rule("pkg/portal", 5, Some(1), &["pkg/api", "pkg/fastpath"]),
     rule("pkg/httpd", 5, Some(1), &["pkg/api"]),
     rule("client/*", 5, Some(1), &["pkg/api"]),
@@ -185,6 +191,7 @@ mod unit {
             ("pkg/portal", "pkg/link"),
             ("client/rust", "pkg/httpd"),
             ("pkg/node", "pkg/daemon"),
+            ("pkg/node", "networks/grove"),
             ("pkg/daemon", "pkg/sim"),
         ] {
             let faults = faults_of(from, to);
@@ -199,7 +206,8 @@ mod unit {
             ("pkg/identity", "pkg/wire"),
             ("pkg/link", "pkg/session"),
             ("networks/onion", "pkg/session"),
-            ("pkg/node", "networks/beacon"),
+            ("pkg/node", "pkg/link"),
+            ("pkg/daemon", "networks/grove"),
             ("pkg/portal", "pkg/fastpath"),
             ("pkg/daemon", "pkg/transport-ip"),
             ("tests/e2e", "client/rust"),

@@ -65,7 +65,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use byway_identity::Prefix;
 use byway_network::{
-    Class, Constraint, Cost, Family, FrameError, Hop, Network, Outbox, Picture, Route, Setup, To, Unroutable,
+    Class, Constraint, Cost, Family, FrameError, Hop, Network, Outbox, Picture, Protocol, Route, Setup, To,
+    Unroutable,
 };
 
 use crate::leaf::Leaf;
@@ -75,6 +76,9 @@ use crate::router::Router;
 pub(crate) const PERIOD_MIN: Duration = Duration::from_secs(2);
 /// Longest payload: what is left of the largest frame that a link carries.
 pub(crate) const PAYLOAD_MAX: usize = 65_535 - frame::DATA_OVERHEAD;
+
+/// This protocol, for whoever chooses among several.
+pub const PROTOCOL: Protocol = Protocol::new("beacon", |now, setup| Box::new(Beacon::new(now, setup)));
 
 /// A node of a network of beacons; see the [crate's front page](crate).
 pub struct Beacon {

@@ -73,12 +73,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use byway_identity::Prefix;
 use byway_network::{
-    Class, Constraint, Cost, FrameError, Hop, Network, Outbox, Plane, Route, Setup, To, Unroutable,
+    Class, Constraint, Cost, FrameError, Hop, Network, Outbox, Plane, Protocol, Route, Setup, To, Unroutable,
 };
 
 pub use registry::Registry;
 
 use crate::router::Router;
+
+/// This protocol, for whoever chooses among several.
+pub const PROTOCOL: Protocol = Protocol::new("grove", |now, setup| Box::new(Grove::new(now, setup)));
 
 /// How many trees there are, and what is shared with other nodes of the process.
 ///

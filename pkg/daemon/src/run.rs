@@ -186,6 +186,7 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
     let peers = runtime_peers.over(&config.peers).into_values().filter(|peer| peer.addr != own);
     let core = byway_node::Config {
         key,
+        protocol: config.network.protocol.network(),
         network: config.network.name.clone(),
         group_key: group_key.as_deref().copied(),
         accept: config.links.accept,

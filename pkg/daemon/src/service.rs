@@ -149,7 +149,7 @@ impl Daemon {
             ipv6: self.0.fixed.ipv6.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             started: self.0.fixed.started.clone(),
-            protocol: "beacon".into(),
+            protocol: config.network.protocol.name().into(),
             network: config.network.name,
             mancon: config.mancon.default.max(config.mancon.floor),
             floor: config.mancon.floor,

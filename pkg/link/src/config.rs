@@ -20,6 +20,8 @@ pub enum Accept {
 pub struct Config {
     /// The daemon's identity.
     pub key: SigningKey,
+    /// Name of the routing protocol ([`byway_network::Protocol`]); told in the first link frame, and another one ends the link.
+    pub protocol: &'static str,
     /// The network; told in the first link frame, and another one ends the link.
     pub network: NetworkId,
     /// Group key of a closed network.
@@ -125,6 +127,8 @@ pub struct Dropped {
     pub not_up: u64,
     /// A peer of another network.
     pub other_network: u64,
+    /// A peer of the same network with another routing protocol.
+    pub other_protocol: u64,
     /// A peer that is not on the list, or has no room on it.
     pub unlisted: u64,
     /// A peer that speaks another version, or takes the link for one of another family.

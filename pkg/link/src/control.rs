@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! GREETING  0x01 · version u8 · flags u8 · class u8 · boot u64 · network 32 · (type v · length v · value)*
+//!           type 1: name of the routing protocol
 //! PROBE     0x02 · flags u8 · number u32 · cost u16 · padding
 //! ANSWER    0x03 · number u32 · cost u16
 //! ```
 
 use bytes::Bytes;
-use byway_network::{Class, Cost, NetworkId};
+use byway_network::{Class, Cost, NetworkId, Protocol};
 use byway_wire::{Malformed, Reader, Writer};
 
 /// The version of this protocol that a greeting names.
@@ -20,6 +21,11 @@ const ANSWER: u8 = 3;
 const SEEN: u8 = 1;
 const ANSWER_ME: u8 = 2;
 const DEAF: u8 = 1;
+
+/// The option of a greeting that names the routing protocol.
+const PROTOCOL: u64 = 1;
+/// What versions that named none have spoken.
+const FORMER_PROTOCOL: &str = "beacon";
 
 /// Bytes of a probe without padding.
 pub(crate) const PROBE_LENGTH: usize = 8;
@@ -50,6 +56,14 @@ pub(crate) struct Greeting {
     /// Grows at each start of the sender.
     pub(crate) boot: u64,
     pub(crate) network: [u8; 32],
+    pub(crate) protocol: Name,
+}
+
+/// The name of a routing protocol, as [`Protocol::is_name`] allows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Name {
+    length: usize,
+    bytes: [u8; Protocol::NAME_MAX],
 }
 
 /// Asks for an answer; may be padded to find out how long a frame may be.
@@ -75,9 +89,29 @@ impl Greeting {
 
     pub(crate) fn emit(&self) -> Bytes {
         let flags = if self.seen { SEEN } else { 0 } | if self.answer_me { ANSWER_ME } else { 0 };
-        let mut writer = Writer::with_capacity(44);
+        let mut writer = Writer::with_capacity(46 + self.protocol.length);
         writer.u8(GREETING).u8(self.version).u8(flags).u8(self.class).u64_be(self.boot).bytes(&self.network);
+        writer.varint(PROTOCOL).varint(self.protocol.length as u64).bytes(self.protocol.as_str().as_bytes());
         writer.finish()
+    }
+}
+
+impl Name {
+    /// `name`, if a protocol may be called so.
+    pub(crate) fn new(name: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Protocol::NAME_MAX];
+        bytes.get_mut(..name.len()).filter(|_| Protocol::is_name(name))?.copy_from_slice(name);
+        Some(Self { length: name.len(), bytes })
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_str().fmt(f)
     }
 }
 
@@ -106,18 +140,22 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Control, Malformed> {
         GREETING => {
             let version = reader.u8()?;
             let flags = reader.u8()?;
-            let greeting = Greeting {
+            let mut greeting = Greeting {
                 version,
                 seen: flags & SEEN != 0,
                 answer_me: flags & ANSWER_ME != 0,
                 class: reader.u8()?,
                 boot: reader.u64_be()?,
                 network: reader.array()?,
+                protocol: Name::new(FORMER_PROTOCOL.as_bytes()).ok_or(Malformed::Invalid("protocol"))?,
             };
             while reader.remaining() > 0 {
-                let _kind = reader.varint()?;
+                let kind = reader.varint()?;
                 let length = reader.varint()?;
-                reader.bytes(usize::try_from(length).map_err(|_| Malformed::Truncated)?)?;
+                let value = reader.bytes(usize::try_from(length).map_err(|_| Malformed::Truncated)?)?;
+                if kind == PROTOCOL {
+                    greeting.protocol = Name::new(value).ok_or(Malformed::Invalid("protocol"))?;
+                }
             }
             Ok(Control::Greeting(greeting))
         }
@@ -141,13 +179,23 @@ mod tests {
 
     use super::*;
 
+    /// Bytes of a greeting without options.
+    const GREETING_LENGTH: usize = 44;
+
+    fn name(text: &str) -> Name {
+        Name::new(text.as_bytes()).expect("a proper name")
+    }
+
     proptest! {
         #[test]
-        fn greetings_survive_the_wire(seen: bool, answer_me: bool, class: u8, boot: u64, network: [u8; 32]) {
-            let greeting = Greeting { version: VERSION, seen, answer_me, class, boot, network };
+        fn greetings_survive_the_wire(
+            seen: bool, answer_me: bool, class: u8, boot: u64, network: [u8; 32], protocol in "[a-z0-9-]{1,32}",
+        ) {
+            let protocol = name(&protocol);
+            let greeting = Greeting { version: VERSION, seen, answer_me, class, boot, network, protocol };
             let bytes = greeting.emit();
             prop_assert_eq!(parse(&bytes), Ok(Control::Greeting(greeting)));
-            for length in 0..bytes.len() {
+            for length in (0..bytes.len()).filter(|length| *length != GREETING_LENGTH) {
                 prop_assert_eq!(parse(&bytes[..length]), Err(Malformed::Truncated));
             }
         }
@@ -177,7 +225,7 @@ mod tests {
         let text = include_str!("../../../spec/vectors/link.json");
         let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
         let vectors = vectors["vectors"].as_array().unwrap();
-        assert!(vectors.len() >= 13);
+        assert!(vectors.len() >= 17);
         for vector in vectors {
             let text = vector["bytes"].as_str().unwrap();
             let bytes: Vec<u8> = (0..text.len() / 2)
@@ -193,6 +241,7 @@ mod tests {
                     assert_eq!((u64::from(greeting.class), greeting.boot), (number("class"), number("boot")));
                     assert_eq!(u64::from(greeting.version), number("version"));
                     assert_eq!(greeting.network, std::array::from_fn(|at| at as u8));
+                    assert_eq!(greeting.protocol.as_str(), vector["protocol"].as_str().unwrap());
                     if vector.get("options").is_some() { continue } else { greeting.emit() }
                 }
                 ("probe", Ok(Control::Probe(probe))) => {
@@ -213,13 +262,41 @@ mod tests {
 
     #[test]
     fn options_of_later_versions_are_skipped_and_cut_ones_are_not() {
-        let greeting =
-            Greeting { version: 1, seen: true, answer_me: false, class: 0x20, boot: 5, network: [3; 32] };
+        let greeting = Greeting {
+            version: 1,
+            seen: true,
+            answer_me: false,
+            class: 0x20,
+            boot: 5,
+            network: [3; 32],
+            protocol: name("grove"),
+        };
         let mut bytes = greeting.emit().to_vec();
         bytes.extend([9, 2, 1, 2, 0x40, 0x99, 0]);
         assert_eq!(parse(&bytes), Ok(Control::Greeting(greeting)));
         bytes.extend([9, 2, 1]);
         assert_eq!(parse(&bytes), Err(Malformed::Truncated));
         assert_eq!(parse(&[0x77, 1, 2]), Ok(Control::Unknown));
+    }
+
+    #[test]
+    fn a_greeting_that_names_no_protocol_is_from_a_version_that_had_one_alone() {
+        let greeting = Greeting {
+            version: 1,
+            seen: false,
+            answer_me: true,
+            class: 0x20,
+            boot: 5,
+            network: [3; 32],
+            protocol: name(FORMER_PROTOCOL),
+        };
+        let bytes = greeting.emit();
+        assert_eq!(parse(&bytes[..GREETING_LENGTH]), Ok(Control::Greeting(greeting)));
+        for odd in [&b""[..], b"Grove", b"gr[2J", &[b'x'; 33]] {
+            let mut bytes = bytes[..GREETING_LENGTH].to_vec();
+            bytes.extend([1, odd.len() as u8]);
+            bytes.extend(odd);
+            assert_eq!(parse(&bytes), Err(Malformed::Invalid("protocol")), "{odd:?}");
+        }
     }
 }

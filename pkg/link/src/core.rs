@@ -21,6 +21,7 @@ use byway_session::{FrameKind, Indices, SendError, SessionId};
 use zeroize::Zeroizing;
 
 use crate::config::{Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerStatus};
+use crate::control::Name;
 use crate::link::Link;
 use crate::{DialId, Endpoint, Event, Place, Profile, Remote, Scheme, TransportId};
 pub use fast::{Carried, FastLink, LINK_TAG, Watch};
@@ -88,6 +89,7 @@ pub struct Core {
     me: Addr,
     key: SigningKey,
     network: NetworkId,
+    protocol: Name,
     group_key: Option<Zeroizing<[u8; 32]>>,
     accept: Accept,
     boot: u64,
@@ -181,11 +183,17 @@ impl Lane {
 
 impl Core {
     /// A core without transports and peers.
+    ///
+    /// # Panics
+    ///
+    /// When no protocol may be called as `config` says.
     pub fn new(now: Instant, config: Config, entropy: Box<dyn Entropy>) -> Self {
         Self {
             me: config.key.public().addr(),
             key: config.key,
             network: config.network,
+            protocol: Name::new(config.protocol.as_bytes())
+                .expect("whoever makes the config chose a proper name"),
             group_key: config.group_key.map(Zeroizing::new),
             accept: config.accept,
             boot: config.boot,

@@ -27,6 +27,7 @@
 //! let mut cores: Vec<Core> = keys.iter().zip(1..).map(|(key, seed)| {
 //!     let config = Config {
 //!         key: key.clone(),
+//!         protocol: "grove",
 //!         network: NetworkId::new("example", None),
 //!         group_key: None,
 //!         accept: Accept::Network,

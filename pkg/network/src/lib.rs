@@ -124,6 +124,7 @@ mod constraint;
 mod cost;
 mod outbox;
 mod picture;
+mod protocol;
 mod view;
 
 use std::sync::Arc;
@@ -137,6 +138,7 @@ pub use constraint::Constraint;
 pub use cost::Cost;
 pub use outbox::{Action, Outbox};
 pub use picture::{Picture, Step};
+pub use protocol::Protocol;
 pub use view::{KnownLink, Map, Path, PathStep, Tree};
 
 /// A neighbour, over one family of links.

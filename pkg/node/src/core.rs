@@ -59,6 +59,7 @@ impl Core {
             now,
             byway_link::Config {
                 key: config.key.clone(),
+                protocol: config.protocol.name(),
                 network,
                 group_key: config.group_key,
                 accept: config.accept,
@@ -396,7 +397,7 @@ impl Core {
             leaf,
             entropy: (self.entropy)(),
         };
-        let router: Box<dyn Network> = Box::new(byway_beacon::Beacon::new(now, setup));
+        let router = self.config.protocol.start(now, setup);
         let mut local = Local::new(key.public(), router, endpoint, (self.entropy)());
         // Tags come round again only after four thousand million nodes, most of which have gone by then.
         while self.tags.contains_key(&self.next_tag) {

@@ -104,6 +104,7 @@ fn all_links(text: &mut String, driver: &Driver) {
     for (reason, count) in [
         ("not-up", counters.dropped.not_up),
         ("other-network", counters.dropped.other_network),
+        ("other-protocol", counters.dropped.other_protocol),
         ("unlisted", counters.dropped.unlisted),
         ("disagreed", counters.dropped.disagreed),
         ("too-long", counters.dropped.too_long),

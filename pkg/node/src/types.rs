@@ -6,7 +6,7 @@ use bytes::Bytes;
 use byway_api::{ApiError, Kind, ManCon};
 use byway_identity::{Addr, Prefix, PublicKey, SigningKey};
 use byway_link::{Accept, DialId, PeerConfig, Place, TransportId};
-use byway_network::Plane;
+use byway_network::{Plane, Protocol};
 
 use crate::{Levels, NodeCounters};
 
@@ -15,6 +15,8 @@ use crate::{Levels, NodeCounters};
 pub struct Config {
     /// The daemon's identity.
     pub key: SigningKey,
+    /// The routing protocol, of this node and of all that it hosts.
+    pub protocol: Protocol,
     /// The network's name.
     pub network: String,
     /// Group key of a closed network.

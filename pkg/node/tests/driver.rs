@@ -34,6 +34,7 @@ fn chain(count: usize) -> Vec<Handle> {
             });
             let config = Config {
                 key: keys[number].clone(),
+                protocol: byway_beacon::PROTOCOL,
                 network: "test".to_owned(),
                 group_key: None,
                 accept: Accept::Network,

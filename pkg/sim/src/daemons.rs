@@ -8,7 +8,7 @@ use bytes::Bytes;
 use byway_api::{ApiError, Code, Kind, ManCon};
 use byway_identity::{Addr, Entropy, Prefix, SeededEntropy, SigningKey};
 use byway_link::{Accept, DialError, Event, PeerConfig, Place, Profile, Remote, Scheme, TransportId};
-use byway_network::{Class, Plane};
+use byway_network::{Class, Plane, Protocol};
 use byway_node::{Answer, Config, Core, Disposition, Levels, Output, Question, SendRequest};
 
 use crate::threads::{Threads, owned};
@@ -37,6 +37,7 @@ pub struct Received {
 
 struct Daemon {
     key: SigningKey,
+    protocol: Protocol,
     network: String,
     core: Option<Core>,
     starts: u64,
@@ -53,6 +54,7 @@ pub struct Daemons {
     start: Instant,
     now: Instant,
     dice: Dice,
+    protocol: Protocol,
     daemons: Vec<Daemon>,
     wires: BTreeMap<(usize, usize), (Wire, bool)>,
     flying: BTreeMap<(Instant, u64), (usize, usize, Bytes)>,
@@ -66,13 +68,14 @@ pub struct Daemons {
 
 impl Daemons {
     /// `count` daemons of one network, not linked.
-    pub fn new(seed: u64, count: usize) -> Self {
+    pub fn new(protocol: Protocol, seed: u64, count: usize) -> Self {
         let start = Instant::now();
         let mut world = Self {
             seed,
             start,
             now: start,
             dice: Dice::new(seed),
+            protocol,
             daemons: Vec::new(),
             wires: BTreeMap::new(),
             flying: BTreeMap::new(),
@@ -90,8 +93,8 @@ impl Daemons {
     }
 
     /// Daemons linked as `topology` says. The one with the lower number dials.
-    pub fn of(seed: u64, topology: &Topology, wire: Wire) -> Self {
-        let mut world = Self::new(seed, topology.nodes);
+    pub fn of(protocol: Protocol, seed: u64, topology: &Topology, wire: Wire) -> Self {
+        let mut world = Self::new(protocol, seed, topology.nodes);
         for (a, b) in &topology.links {
             world.link(*a, *b, wire);
         }
@@ -100,11 +103,17 @@ impl Daemons {
 
     /// Adds a daemon of the network called `network`, and returns its number.
     pub fn add(&mut self, network: &str) -> usize {
+        self.add_with(self.protocol, network)
+    }
+
+    /// Adds a daemon that speaks another routing protocol than the rest, perhaps.
+    pub fn add_with(&mut self, protocol: Protocol, network: &str) -> usize {
         let number = self.daemons.len();
         let key = self.fresh_key();
         let network = network.to_owned();
         self.daemons.push(Daemon {
             key,
+            protocol,
             network,
             core: None,
             starts: 0,
@@ -397,6 +406,7 @@ impl Daemons {
         daemon.starts += 1;
         let config = Config {
             key: daemon.key.clone(),
+            protocol: daemon.protocol,
             network: daemon.network.clone(),
             group_key: None,
             accept: Accept::Network,
@@ -514,6 +524,26 @@ impl Daemons {
             self.flying.insert((at, self.order), (peer, from, frame.clone()));
         }
     }
+}
+
+/// Makes of each function that takes a [`Protocol`] one test for each routing protocol.
+#[macro_export]
+macro_rules! with_each_protocol {
+    ($($name:ident)*) => {
+        mod grove {
+            $(#[test]
+            fn $name() {
+                super::$name(byway_grove::PROTOCOL);
+            })*
+        }
+
+        mod beacon {
+            $(#[test]
+            fn $name() {
+                super::$name(byway_beacon::PROTOCOL);
+            })*
+        }
+    };
 }
 
 /// The place of a daemon, as its neighbours see it.

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use byway_identity::Addr;
-use byway_network::{Class, Plane};
+use byway_network::{Class, Plane, Protocol};
 use byway_node::{Answer, Question};
 use byway_sim::{Daemons, Topology, Wire};
 
 const WIRE: Wire = Wire::clean(Class::UDP);
 const SETTLED: Duration = Duration::from_secs(2);
 
-fn chain(seed: u64, count: usize) -> Daemons {
-    let mut world = Daemons::of(seed, &Topology::chain(count), WIRE);
+fn chain(protocol: Protocol, seed: u64, count: usize) -> Daemons {
+    let mut world = Daemons::of(protocol, seed, &Topology::chain(count), WIRE);
     world.run_for(SETTLED);
     world
 }
@@ -50,9 +50,8 @@ fn time_until_through(world: &mut Daemons, from: Addr, to: Addr) -> Duration {
     panic!("seed {}: nothing came through in {:?}", world.seed(), world.elapsed() - began);
 }
 
-#[test]
-fn messages_of_0_to_65535_bytes_arrive_over_0_to_3_hops() {
-    let mut world = chain(1, 4);
+fn messages_of_0_to_65535_bytes_arrive_over_0_to_3_hops(protocol: Protocol) {
+    let mut world = chain(protocol, 1, 4);
     let (one, other) = (world.open(0), world.open(0));
     let mut sizes: Vec<usize> = (0..=16).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]).collect();
     sizes.extend((1_000..1_500).step_by(7));
@@ -77,10 +76,9 @@ fn messages_of_0_to_65535_bytes_arrive_over_0_to_3_hops() {
     }
 }
 
-#[test]
-fn a_thousand_messages_sent_right_after_opening_arrive_in_order_over_0_to_3_hops() {
+fn a_thousand_messages_sent_right_after_opening_arrive_in_order_over_0_to_3_hops(protocol: Protocol) {
     for hops in 0..=3 {
-        let mut world = chain(2, 4);
+        let mut world = chain(protocol, 2, 4);
         // No pause between opening, at both ends, and sending.
         let (from, to) = (world.open(0), world.open(hops));
         let reverse = world.main(hops);
@@ -98,9 +96,8 @@ fn a_thousand_messages_sent_right_after_opening_arrive_in_order_over_0_to_3_hops
     }
 }
 
-#[test]
-fn bulk_traffic_loses_nothing_and_keeps_its_order_on_a_clean_link() {
-    let mut world = chain(3, 3);
+fn bulk_traffic_loses_nothing_and_keeps_its_order_on_a_clean_link(protocol: Protocol) {
+    let mut world = chain(protocol, 3, 3);
     let (from, to) = (world.open(0), world.open(2));
     for number in 0..3_000u32 {
         let mut payload = number.to_be_bytes().to_vec();
@@ -111,9 +108,8 @@ fn bulk_traffic_loses_nothing_and_keeps_its_order_on_a_clean_link() {
     assert_eq!(numbers(&world, from, to), (0..3_000).collect::<Vec<_>>());
 }
 
-#[test]
-fn dead_peers_cost_the_others_nothing() {
-    let mut world = chain(4, 3);
+fn dead_peers_cost_the_others_nothing(protocol: Protocol) {
+    let mut world = chain(protocol, 4, 3);
     for daemon in [0, 1] {
         for port in [9_001, 9_002, 9_003] {
             world.dial_nobody(daemon, ([198, 51, 100, 7], port).into());
@@ -125,11 +121,10 @@ fn dead_peers_cost_the_others_nothing() {
     assert_eq!(arrived, (0..sent).collect::<Vec<_>>());
 }
 
-#[test]
-fn a_link_that_is_mended_carries_within_two_seconds() {
+fn a_link_that_is_mended_carries_within_two_seconds(protocol: Protocol) {
     // After five minutes in vain a peer is dialled less often (spec/30-link.md).
     for (away, most) in [(1, 2), (5, 2), (60, 2), (250, 2), (900, 20)] {
-        let mut world = chain(5, 3);
+        let mut world = chain(protocol, 5, 3);
         let (from, to) = (world.main(0), world.main(2));
         stream(&mut world, from, to, Duration::from_secs(1));
         world.set_wire(0, 1, false);
@@ -146,10 +141,9 @@ fn a_link_that_is_mended_carries_within_two_seconds() {
     }
 }
 
-#[test]
-fn a_daemon_that_is_killed_and_started_again_carries_within_five_seconds() {
+fn a_daemon_that_is_killed_and_started_again_carries_within_five_seconds(protocol: Protocol) {
     for away in [0, 1, 10, 120] {
-        let mut world = chain(6, 3);
+        let mut world = chain(protocol, 6, 3);
         let (from, to) = (world.open(0), world.main(2));
         stream(&mut world, from, to, Duration::from_secs(1));
         world.kill(1);
@@ -162,9 +156,8 @@ fn a_daemon_that_is_killed_and_started_again_carries_within_five_seconds() {
     }
 }
 
-#[test]
-fn of_two_ways_one_is_cut_and_traffic_is_back_and_stays() {
-    let mut world = Daemons::of(7, &Topology::ring(3), WIRE);
+fn of_two_ways_one_is_cut_and_traffic_is_back_and_stays(protocol: Protocol) {
+    let mut world = Daemons::of(protocol, 7, &Topology::ring(3), WIRE);
     world.run_for(SETTLED);
     let (from, to) = (world.main(0), world.main(1));
     let (arrived, sent) = stream(&mut world, from, to, Duration::from_secs(5));
@@ -187,10 +180,9 @@ fn of_two_ways_one_is_cut_and_traffic_is_back_and_stays() {
     assert!(arrived.len() as u32 >= sent - 2, "{} of {sent} while the link came back", arrived.len());
 }
 
-#[test]
-fn loss_and_delay_lose_their_share_and_no_more() {
+fn loss_and_delay_lose_their_share_and_no_more(protocol: Protocol) {
     let wire = Wire { loss: 0.01, latency: Duration::from_millis(30), ..WIRE };
-    let mut world = Daemons::of(8, &Topology::chain(3), wire);
+    let mut world = Daemons::of(protocol, 8, &Topology::chain(3), wire);
     world.run_for(Duration::from_secs(5));
     let (from, to) = (world.main(0), world.main(2));
     let (arrived, sent) = stream(&mut world, from, to, Duration::from_secs(60));
@@ -200,10 +192,9 @@ fn loss_and_delay_lose_their_share_and_no_more() {
     assert!(arrived.is_sorted(), "messages overtook one another on one path");
 }
 
-#[test]
-fn reordering_and_copies_deliver_each_message_at_most_once() {
+fn reordering_and_copies_deliver_each_message_at_most_once(protocol: Protocol) {
     let wire = Wire { jitter: Duration::from_millis(40), duplicates: 0.3, ..WIRE };
-    let mut world = Daemons::of(9, &Topology::chain(3), wire);
+    let mut world = Daemons::of(protocol, 9, &Topology::chain(3), wire);
     world.run_for(Duration::from_secs(5));
     let (from, to) = (world.main(0), world.main(2));
     let (_, sent) = stream(&mut world, from, to, Duration::from_secs(20));
@@ -213,9 +204,8 @@ fn reordering_and_copies_deliver_each_message_at_most_once() {
     assert_eq!(arrived, (0..sent).collect::<Vec<_>>());
 }
 
-#[test]
-fn hostile_datagrams_change_nothing() {
-    let mut world = chain(10, 3);
+fn hostile_datagrams_change_nothing(protocol: Protocol) {
+    let mut world = chain(protocol, 10, 3);
     let (from, to) = (world.main(0), world.main(2));
     world.record();
     stream(&mut world, from, to, Duration::from_secs(2));
@@ -252,9 +242,8 @@ fn hostile_datagrams_change_nothing() {
     }
 }
 
-#[test]
-fn a_daemon_of_another_network_is_no_neighbour() {
-    let mut world = chain(11, 2);
+fn a_daemon_of_another_network_is_no_neighbour(protocol: Protocol) {
+    let mut world = chain(protocol, 11, 2);
     let stranger = world.add("another network");
     world.link(stranger, 0, WIRE);
     world.link(1, stranger, WIRE);
@@ -270,9 +259,8 @@ fn a_daemon_of_another_network_is_no_neighbour() {
     assert!(!matches!(world.answer(ping), Some(Ok(Answer::Pong(_)))), "a node of another network answers");
 }
 
-#[test]
-fn an_idle_chain_spends_little() {
-    let mut world = chain(12, 3);
+fn an_idle_chain_spends_little(protocol: Protocol) {
+    let mut world = chain(protocol, 12, 3);
     world.run_for(Duration::from_secs(60));
     world.record();
     world.run_for(Duration::from_secs(60));
@@ -281,9 +269,8 @@ fn an_idle_chain_spends_little() {
     assert!(rate < 1_000, "{rate} B/s on each link and direction of an idle chain");
 }
 
-#[test]
-fn thirty_nodes_on_one_daemon_exchange_messages_all_to_all() {
-    let mut world = chain(13, 2);
+fn thirty_nodes_on_one_daemon_exchange_messages_all_to_all(protocol: Protocol) {
+    let mut world = chain(protocol, 13, 2);
     let nodes: Vec<Addr> = (0..30).map(|_| world.open(0)).collect();
     for from in &nodes {
         for to in &nodes {
@@ -300,4 +287,20 @@ fn thirty_nodes_on_one_daemon_exchange_messages_all_to_all() {
         assert_eq!(from, all, "at {node}");
         assert!(world.received(*node).iter().all(|got| got.payload == got.from.as_bytes()[..]));
     }
+}
+
+byway_sim::with_each_protocol! {
+    messages_of_0_to_65535_bytes_arrive_over_0_to_3_hops
+    a_thousand_messages_sent_right_after_opening_arrive_in_order_over_0_to_3_hops
+    bulk_traffic_loses_nothing_and_keeps_its_order_on_a_clean_link
+    dead_peers_cost_the_others_nothing
+    a_link_that_is_mended_carries_within_two_seconds
+    a_daemon_that_is_killed_and_started_again_carries_within_five_seconds
+    of_two_ways_one_is_cut_and_traffic_is_back_and_stays
+    loss_and_delay_lose_their_share_and_no_more
+    reordering_and_copies_deliver_each_message_at_most_once
+    hostile_datagrams_change_nothing
+    a_daemon_of_another_network_is_no_neighbour
+    an_idle_chain_spends_little
+    thirty_nodes_on_one_daemon_exchange_messages_all_to_all
 }

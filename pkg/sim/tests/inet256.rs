@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use byway_api::Code;
 use byway_identity::{Addr, Prefix};
-use byway_network::Class;
+use byway_network::{Class, Protocol};
 use byway_node::Answer;
 use byway_sim::{Daemons, Topology, Wire};
 
@@ -68,67 +68,58 @@ fn mains(world: &Daemons, count: usize) -> Vec<Addr> {
     (0..count).map(|daemon| world.main(daemon)).collect()
 }
 
-fn topology(seed: u64, topology: &Topology) -> (Daemons, Vec<Addr>) {
-    let mut world = Daemons::of(seed, topology, WIRE);
+fn topology(protocol: Protocol, seed: u64, topology: &Topology) -> (Daemons, Vec<Addr>) {
+    let mut world = Daemons::of(protocol, seed, topology, WIRE);
     world.run_for(PATIENCE);
     let nodes = mains(&world, topology.nodes);
     (world, nodes)
 }
 
-#[test]
-fn chain_2_send_recv_all() {
-    let (mut world, nodes) = topology(1, &Topology::chain(2));
+fn chain_2_send_recv_all(protocol: Protocol) {
+    let (mut world, nodes) = topology(protocol, 1, &Topology::chain(2));
     send_recv_all(&mut world, &nodes);
 }
 
-#[test]
-fn chain_5_send_recv_all() {
-    let (mut world, nodes) = topology(2, &Topology::chain(5));
+fn chain_5_send_recv_all(protocol: Protocol) {
+    let (mut world, nodes) = topology(protocol, 2, &Topology::chain(5));
     send_recv_all(&mut world, &nodes);
 }
 
-#[test]
-fn ring_10_send_recv_all() {
-    let (mut world, nodes) = topology(3, &Topology::ring(10));
+fn ring_10_send_recv_all(protocol: Protocol) {
+    let (mut world, nodes) = topology(protocol, 3, &Topology::ring(10));
     send_recv_all(&mut world, &nodes);
 }
 
-#[test]
-fn chain_2_find_addr() {
-    let (mut world, nodes) = topology(4, &Topology::chain(2));
+fn chain_2_find_addr(protocol: Protocol) {
+    let (mut world, nodes) = topology(protocol, 4, &Topology::chain(2));
     find_addr(&mut world, &nodes);
 }
 
-#[test]
-fn chain_5_find_addr() {
-    let (mut world, nodes) = topology(5, &Topology::chain(5));
+fn chain_5_find_addr(protocol: Protocol) {
+    let (mut world, nodes) = topology(protocol, 5, &Topology::chain(5));
     find_addr(&mut world, &nodes);
 }
 
-#[test]
-fn ring_10_find_addr() {
-    let (mut world, nodes) = topology(6, &Topology::ring(10));
+fn ring_10_find_addr(protocol: Protocol) {
+    let (mut world, nodes) = topology(protocol, 6, &Topology::ring(10));
     find_addr(&mut world, &nodes);
 }
 
-#[test]
-fn send() {
-    let mut world = Daemons::new(7, 1);
+fn send(protocol: Protocol) {
+    let mut world = Daemons::new(protocol, 7, 1);
     let nodes: Vec<Addr> = (0..5).map(|_| world.open(0)).collect();
     send_recv_all(&mut world, &nodes);
 }
 
-#[test]
-fn send_multiple() {
-    let mut world = Daemons::of(8, &Topology::chain(2), WIRE);
+fn send_multiple(protocol: Protocol) {
+    let mut world = Daemons::of(protocol, 8, &Topology::chain(2), WIRE);
     world.run_for(PATIENCE);
     let nodes: Vec<Addr> = (0..10).map(|number| world.open(number % 2)).collect();
     send_recv_all(&mut world, &nodes);
 }
 
-#[test]
-fn test_loopback() {
-    let mut world = Daemons::new(9, 1);
+fn test_loopback(protocol: Protocol) {
+    let mut world = Daemons::new(protocol, 9, 1);
     for node in [world.open(0), world.main(0)] {
         world.send(node, node, letter(node, node)).expect("it is taken");
         world.run_until(PATIENCE, |world| !world.received(node).is_empty());
@@ -137,16 +128,14 @@ fn test_loopback() {
     }
 }
 
-#[test]
-fn find_addr_on_one_service() {
-    let mut world = Daemons::new(10, 1);
+fn find_addr_on_one_service(protocol: Protocol) {
+    let mut world = Daemons::new(protocol, 10, 1);
     let nodes: Vec<Addr> = (0..2).map(|_| world.open(0)).collect();
     find_addr(&mut world, &nodes);
 }
 
-#[test]
-fn find_addr_by_seven_bits_gives_exactly_the_other_node() {
-    let mut world = Daemons::new(11, 1);
+fn find_addr_by_seven_bits_gives_exactly_the_other_node(protocol: Protocol) {
+    let mut world = Daemons::new(protocol, 11, 1);
     let (one, other) = (world.open(0), world.open(0));
     let unlike = |a: &Addr| a.as_bytes()[0] >> 1;
     assert!(
@@ -157,9 +146,8 @@ fn find_addr_by_seven_bits_gives_exactly_the_other_node() {
     assert!(matches!(answer, Some(Ok(Answer::Found(key))) if key.addr() == other), "{answer:?}");
 }
 
-#[test]
-fn lookup_public_key() {
-    let mut world = Daemons::of(12, &Topology::chain(2), WIRE);
+fn lookup_public_key(protocol: Protocol) {
+    let mut world = Daemons::of(protocol, 12, &Topology::chain(2), WIRE);
     world.run_for(PATIENCE);
     let keys: Vec<_> = (0..2).map(|_| world.fresh_key()).collect();
     let nodes: Vec<Addr> =
@@ -171,9 +159,8 @@ fn lookup_public_key() {
     }
 }
 
-#[test]
-fn re_open() {
-    let mut world = Daemons::of(13, &Topology::chain(2), WIRE);
+fn re_open(protocol: Protocol) {
+    let mut world = Daemons::of(protocol, 13, &Topology::chain(2), WIRE);
     world.run_for(PATIENCE);
     let (key, other) = (world.fresh_key(), world.main(1));
     let mut node = world.open_key(0, &key).expect("it opens");
@@ -194,24 +181,21 @@ fn re_open() {
     send_recv_all(&mut world, &[node, other]);
 }
 
-#[test]
-fn server_loopback() {
-    let mut world = Daemons::new(14, 1);
+fn server_loopback(protocol: Protocol) {
+    let mut world = Daemons::new(protocol, 14, 1);
     let (node, main) = (world.open(0), world.main(0));
     send_recv_all(&mut world, &[node, main]);
 }
 
-#[test]
-fn server_one_hop() {
-    let mut world = Daemons::new(15, 1);
+fn server_one_hop(protocol: Protocol) {
+    let mut world = Daemons::new(protocol, 15, 1);
     let mut nodes: Vec<Addr> = (0..5).map(|_| world.open(0)).collect();
     nodes.push(world.main(0));
     send_recv_all(&mut world, &nodes);
 }
 
-#[test]
-fn server_create_drop() {
-    let mut world = Daemons::of(16, &Topology::chain(2), WIRE);
+fn server_create_drop(protocol: Protocol) {
+    let mut world = Daemons::of(protocol, 16, &Topology::chain(2), WIRE);
     world.run_for(PATIENCE);
     let far = world.main(1);
     for _ in 0..2 {
@@ -233,11 +217,30 @@ fn server_create_drop() {
     }
 }
 
-#[test]
-fn test_2_node() {
-    let mut world = Daemons::of(17, &Topology::chain(2), WIRE);
+fn test_2_node(protocol: Protocol) {
+    let mut world = Daemons::of(protocol, 17, &Topology::chain(2), WIRE);
     world.run_for(PATIENCE);
     let nodes = [world.open(0), world.open(1), world.main(0), world.main(1)];
     send_recv_all(&mut world, &nodes);
     find_addr(&mut world, &nodes);
+}
+
+byway_sim::with_each_protocol! {
+    chain_2_send_recv_all
+    chain_5_send_recv_all
+    ring_10_send_recv_all
+    chain_2_find_addr
+    chain_5_find_addr
+    ring_10_find_addr
+    send
+    send_multiple
+    test_loopback
+    find_addr_on_one_service
+    find_addr_by_seven_bits_gives_exactly_the_other_node
+    lookup_public_key
+    re_open
+    server_loopback
+    server_one_hop
+    server_create_drop
+    test_2_node
 }

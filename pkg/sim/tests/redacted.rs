@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use byway_identity::{Addr, Prefix, SigningKey};
-use byway_network::{Class, Plane};
+use byway_network::{Class, Plane, Protocol};
 use byway_node::Question;
 use byway_sim::{Daemons, Topology, Wire};
 use tracing_subscriber::fmt::MakeWriter;
@@ -147,11 +147,10 @@ fn busy(world: &mut Daemons) -> Vec<SigningKey> {
     keys
 }
 
-#[test]
-fn a_busy_world_logs_no_ip_address_key_or_payload() {
+fn a_busy_world_logs_no_ip_address_key_or_payload(protocol: Protocol) {
     let log = Log::default();
     let (world, keys) = tracing::subscriber::with_default(subscriber(&log), || {
-        let mut world = Daemons::of(1, &Topology::ring(DAEMONS), Wire::clean(Class::UDP));
+        let mut world = Daemons::of(protocol, 1, &Topology::ring(DAEMONS), Wire::clean(Class::UDP));
         let keys = busy(&mut world);
         (world, keys)
     });
@@ -169,7 +168,7 @@ fn a_busy_world_logs_no_ip_address_key_or_payload() {
 #[test]
 fn a_leak_would_be_seen() {
     let log = Log::default();
-    let world = Daemons::new(2, DAEMONS);
+    let world = Daemons::new(byway_grove::PROTOCOL, 2, DAEMONS);
     let keys = [world.key(0).clone()];
     let marks = forbidden(&world, &keys);
     let raw = *keys[0].public().as_raw();
@@ -192,4 +191,8 @@ fn subscriber(log: &Log) -> impl tracing::Subscriber + Send + Sync + use<> {
         .with_ansi(false)
         .with_writer(log.clone())
         .finish()
+}
+
+byway_sim::with_each_protocol! {
+    a_busy_world_logs_no_ip_address_key_or_payload
 }

@@ -7,7 +7,7 @@ use byway_fastpath::vnet::Header;
 use byway_fastpath::{Owner, Snapshot};
 use byway_identity::Addr;
 use byway_link::PeerState;
-use byway_network::{Class, Plane};
+use byway_network::{Class, Plane, Protocol};
 use byway_node::Levels;
 use byway_sim::{Daemons, Topology, Wire, checksum, packet};
 
@@ -16,8 +16,8 @@ const SETTLED: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(20);
 
 /// A chain of daemons, all with threads, between whose ends a first packet has made a session.
-fn chain(seed: u64, count: usize) -> Daemons {
-    let mut world = Daemons::of(seed, &Topology::chain(count), WIRE);
+fn chain(protocol: Protocol, seed: u64, count: usize) -> Daemons {
+    let mut world = Daemons::of(protocol, seed, &Topology::chain(count), WIRE);
     for daemon in 0..count {
         world.start_threads(daemon);
     }
@@ -85,9 +85,8 @@ fn first_four(datagram: &[u8]) -> u32 {
     u32::from_le_bytes(*datagram.first_chunk().expect("long enough"))
 }
 
-#[test]
-fn packets_between_neighbours_pass_no_core_and_go_bare() {
-    let mut world = chain(1, 2);
+fn packets_between_neighbours_pass_no_core_and_go_bare(protocol: Protocol) {
+    let mut world = chain(protocol, 1, 2);
     let before = [world.thread_counters(0), world.thread_counters(1)];
     world.record();
     let count = stream(&mut world, 0, 1, Duration::from_secs(2));
@@ -105,9 +104,8 @@ fn packets_between_neighbours_pass_no_core_and_go_bare() {
     assert!(lengths.iter().all(|length| *length == 128), "52 bytes and 32, padded: {lengths:?}");
 }
 
-#[test]
-fn what_threads_carry_is_counted_by_links_nodes_and_sessions() {
-    let mut world = chain(2, 2);
+fn what_threads_carry_is_counted_by_links_nodes_and_sessions(protocol: Protocol) {
+    let mut world = chain(protocol, 2, 2);
     let counted = |world: &Daemons, daemon: usize| {
         let core = world.core(daemon);
         let (node, link) = (core.nodes()[0].counters, core.links().links()[0].clone());
@@ -129,9 +127,8 @@ fn what_threads_carry_is_counted_by_links_nodes_and_sessions() {
     }
 }
 
-#[test]
-fn a_relay_passes_packets_on_without_its_core() {
-    let mut world = chain(3, 3);
+fn a_relay_passes_packets_on_without_its_core(protocol: Protocol) {
+    let mut world = chain(protocol, 3, 3);
     let before = world.thread_counters(1);
     let count = stream(&mut world, 0, 2, Duration::from_secs(2));
     let after = world.thread_counters(1);
@@ -143,9 +140,8 @@ fn a_relay_passes_packets_on_without_its_core() {
     assert!(core < 60, "{core} frames went to the relay's core, for {count} packets");
 }
 
-#[test]
-fn the_longest_packets_that_fit_are_carried_whole() {
-    let mut world = chain(4, 3);
+fn the_longest_packets_that_fit_are_carried_whole(protocol: Protocol) {
+    let mut world = chain(protocol, 4, 3);
     // Time to find the length of the path.
     world.run_for(Duration::from_secs(30));
     for (to, room) in [(1, 1_420), (2, 1_353)] {
@@ -165,9 +161,8 @@ fn the_longest_packets_that_fit_are_carried_whole() {
     }
 }
 
-#[test]
-fn keys_rotate_and_sessions_are_renewed_and_no_packet_is_lost() {
-    let mut world = chain(5, 3);
+fn keys_rotate_and_sessions_are_renewed_and_no_packet_is_lost(protocol: Protocol) {
+    let mut world = chain(protocol, 5, 3);
     let handshakes = |world: &Daemons| world.core(0).nodes()[0].sessions.established;
     let (to, before) = (world.main(2), handshakes(&world));
     let mut lost = Vec::new();
@@ -188,9 +183,8 @@ fn keys_rotate_and_sessions_are_renewed_and_no_packet_is_lost() {
     assert!(slow.to_portal < 20, "{slow:?}");
 }
 
-#[test]
-fn a_cut_is_noticed_though_only_threads_send_and_a_mended_wire_carries_at_once() {
-    let mut world = chain(6, 2);
+fn a_cut_is_noticed_though_only_threads_send_and_a_mended_wire_carries_at_once(protocol: Protocol) {
+    let mut world = chain(protocol, 6, 2);
     stream(&mut world, 0, 1, Duration::from_secs(3));
     world.set_wire(0, 1, false);
     let up = |world: &Daemons, daemon: usize| world.core(daemon).links().peers()[0].state == PeerState::Up;
@@ -210,9 +204,8 @@ fn a_cut_is_noticed_though_only_threads_send_and_a_mended_wire_carries_at_once()
     assert_eq!(world.thread_counters(0).frames - before.frames, u64::from(count));
 }
 
-#[test]
-fn another_way_takes_over_when_the_first_is_cut() {
-    let mut world = Daemons::of(7, &Topology::ring(4), WIRE);
+fn another_way_takes_over_when_the_first_is_cut(protocol: Protocol) {
+    let mut world = Daemons::of(protocol, 7, &Topology::ring(4), WIRE);
     for daemon in 0..4 {
         world.start_threads(daemon);
     }
@@ -228,9 +221,8 @@ fn another_way_takes_over_when_the_first_is_cut() {
     assert!(frames >= u64::from(count), "{frames} of {count} by the long way, past the cores");
 }
 
-#[test]
-fn a_peer_that_has_forgotten_its_sessions_is_noticed() {
-    let mut world = chain(8, 3);
+fn a_peer_that_has_forgotten_its_sessions_is_noticed(protocol: Protocol) {
+    let mut world = chain(protocol, 8, 3);
     stream(&mut world, 0, 2, Duration::from_secs(2));
     world.kill(2);
     stream(&mut world, 0, 2, Duration::from_millis(500));
@@ -240,9 +232,8 @@ fn a_peer_that_has_forgotten_its_sessions_is_noticed() {
     assert!(after < Duration::from_secs(6), "{after:?}");
 }
 
-#[test]
-fn a_session_that_was_closed_carries_nothing_more_whatever_snapshot_is_used() {
-    let mut world = chain(9, 2);
+fn a_session_that_was_closed_carries_nothing_more_whatever_snapshot_is_used(protocol: Protocol) {
+    let mut world = chain(protocol, 9, 2);
     let old = world.snapshot(0);
     let now = std::time::Instant::now();
     assert!(old.ways.values().all(|way| way.outbound.take(now, 1).is_some()));
@@ -253,9 +244,8 @@ fn a_session_that_was_closed_carries_nothing_more_whatever_snapshot_is_used() {
     assert!(old.links.values().all(|link| link.outbound.take(now, 1).is_none()), "the link has ended");
 }
 
-#[test]
-fn below_a_raised_level_no_thread_sends_from_that_moment_on() {
-    let mut world = chain(10, 2);
+fn below_a_raised_level_no_thread_sends_from_that_moment_on(protocol: Protocol) {
+    let mut world = chain(protocol, 10, 2);
     stream(&mut world, 0, 1, Duration::from_secs(1));
     world.clear_received();
     let levels = Levels { default: ManCon::Low, floor: ManCon::High, direct: true };
@@ -282,10 +272,9 @@ fn below_a_raised_level_no_thread_sends_from_that_moment_on() {
     assert_eq!(world.thread_counters(0).to_portal, before.to_portal);
 }
 
-#[test]
-fn a_bare_frame_counts_once_wherever_it_comes_from_and_moves_no_link() {
+fn a_bare_frame_counts_once_wherever_it_comes_from_and_moves_no_link(protocol: Protocol) {
     for threads in [true, false] {
-        let mut world = chain(11, 2);
+        let mut world = chain(protocol, 11, 2);
         if !threads {
             world.stop_threads(1);
         }
@@ -314,9 +303,8 @@ fn a_bare_frame_counts_once_wherever_it_comes_from_and_moves_no_link() {
     }
 }
 
-#[test]
-fn a_link_frame_from_another_place_is_for_the_core_to_judge() {
-    let mut world = chain(12, 3);
+fn a_link_frame_from_another_place_is_for_the_core_to_judge(protocol: Protocol) {
+    let mut world = chain(protocol, 12, 3);
     world.set_wire(0, 1, false);
     world.record();
     world.send_packet(0, 2, b"roaming");
@@ -336,9 +324,8 @@ fn a_link_frame_from_another_place_is_for_the_core_to_judge() {
     );
 }
 
-#[test]
-fn a_checksum_that_was_left_to_the_receiver_is_finished_by_a_core_without_threads() {
-    let mut world = chain(13, 2);
+fn a_checksum_that_was_left_to_the_receiver_is_finished_by_a_core_without_threads(protocol: Protocol) {
+    let mut world = chain(protocol, 13, 2);
     world.stop_threads(1);
     let (from, to) = (world.main(0), world.main(1));
     let mut bytes = packet(&from, &to, b"partial");
@@ -359,10 +346,9 @@ fn a_checksum_that_was_left_to_the_receiver_is_finished_by_a_core_without_thread
     assert_eq!(packets(&world, to), [b"partial".to_vec()]);
 }
 
-#[test]
-fn daemons_with_and_without_threads_understand_each_other() {
+fn daemons_with_and_without_threads_understand_each_other(protocol: Protocol) {
     for (one, other) in [(true, false), (false, true), (false, false)] {
-        let mut world = chain(14, 3);
+        let mut world = chain(protocol, 14, 3);
         if !one {
             world.stop_threads(0);
         }
@@ -385,9 +371,8 @@ fn daemons_with_and_without_threads_understand_each_other() {
     }
 }
 
-#[test]
-fn messages_pass_beside_packets_that_threads_carry() {
-    let mut world = chain(15, 3);
+fn messages_pass_beside_packets_that_threads_carry(protocol: Protocol) {
+    let mut world = chain(protocol, 15, 3);
     let (from, to) = (world.main(0), world.main(2));
     for number in 0..200u32 {
         world.send_packet(0, 2, &number.to_be_bytes());
@@ -402,9 +387,8 @@ fn messages_pass_beside_packets_that_threads_carry() {
     assert_eq!(sizes, (0..200).map(|number| 4 + number * 80).collect::<Vec<_>>());
 }
 
-#[test]
-fn a_second_node_of_a_daemon_cannot_be_asked_for_by_bare_frames() {
-    let mut world = chain(16, 2);
+fn a_second_node_of_a_daemon_cannot_be_asked_for_by_bare_frames(protocol: Protocol) {
+    let mut world = chain(protocol, 16, 2);
     for threads in [true, false] {
         let second = world.open(1);
         if !threads {
@@ -432,4 +416,23 @@ fn a_second_node_of_a_daemon_cannot_be_asked_for_by_bare_frames() {
         let answers = world.take_recorded().into_iter().filter(|(to, from, _)| (*to, *from) == (0, 1));
         assert_eq!(answers.count(), 0, "threads: {threads}");
     }
+}
+
+byway_sim::with_each_protocol! {
+    packets_between_neighbours_pass_no_core_and_go_bare
+    what_threads_carry_is_counted_by_links_nodes_and_sessions
+    a_relay_passes_packets_on_without_its_core
+    the_longest_packets_that_fit_are_carried_whole
+    keys_rotate_and_sessions_are_renewed_and_no_packet_is_lost
+    a_cut_is_noticed_though_only_threads_send_and_a_mended_wire_carries_at_once
+    another_way_takes_over_when_the_first_is_cut
+    a_peer_that_has_forgotten_its_sessions_is_noticed
+    a_session_that_was_closed_carries_nothing_more_whatever_snapshot_is_used
+    below_a_raised_level_no_thread_sends_from_that_moment_on
+    a_bare_frame_counts_once_wherever_it_comes_from_and_moves_no_link
+    a_link_frame_from_another_place_is_for_the_core_to_judge
+    a_checksum_that_was_left_to_the_receiver_is_finished_by_a_core_without_threads
+    daemons_with_and_without_threads_understand_each_other
+    messages_pass_beside_packets_that_threads_carry
+    a_second_node_of_a_daemon_cannot_be_asked_for_by_bare_frames
 }

@@ -37,6 +37,7 @@ impl Daemon {
         let now = Instant::now();
         let config = Config {
             key: SigningKey::from_seed(&[seed; 32]),
+            protocol: "beacon",
             network: NetworkId::new("loopback", None),
             group_key: None,
             accept: Accept::Peers,

@@ -25,6 +25,7 @@ const FLIGHT: usize = 64;
 pub(crate) fn core(now: Instant, end: usize) -> Core {
     let config = Config {
         key: key(end),
+        protocol: "beacon",
         network: NetworkId::new("fuzz", None),
         group_key: None,
         accept: Accept::Network,

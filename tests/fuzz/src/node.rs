@@ -83,6 +83,7 @@ impl World {
         let ratchet = Duration::from_secs(5);
         let config = Config {
             key: key(VICTIM),
+            protocol: byway_beacon::PROTOCOL,
             network: "fuzz".to_owned(),
             group_key: None,
             accept: Accept::Network,

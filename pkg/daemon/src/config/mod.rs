@@ -93,10 +93,21 @@ pub enum Listen {
 /// Which network this node belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
+    /// How it finds ways; all of its nodes must agree.
+    pub protocol: Protocol,
     /// Its name, which both ends of a link must have in common.
     pub name: String,
     /// The file with the key of a closed group; relative paths start at the state directory.
     pub group_key_file: Option<PathBuf>,
+}
+
+/// A routing protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// By several spanning trees at once: for networks of any size.
+    Grove,
+    /// By flooded beacons: for up to 200 nodes.
+    Beacon,
 }
 
 /// What requests need, and what the user allows.
@@ -219,7 +230,7 @@ impl Default for Config {
             key: "identity.pem".into(),
             log: LogLevel::Info,
             api: Api { listen: vec![Listen::Default], inet256_mancon: None },
-            network: Network { name: "byway".into(), group_key_file: None },
+            network: Network { protocol: Protocol::Beacon, name: "byway".into(), group_key_file: None },
             mancon: Levels { default: ManCon::High, floor: ManCon::Low, direct: false },
             portal: Portal {
                 enabled: true,
@@ -238,6 +249,21 @@ impl Default for Config {
             session: Session { ciphers: vec![Cipher::Aes], ratchet: Duration::from_secs(120) },
             peers: Vec::new(),
         }
+    }
+}
+
+impl Protocol {
+    /// What makes nodes of it.
+    pub const fn network(self) -> byway_network::Protocol {
+        match self {
+            Self::Grove => byway_grove::PROTOCOL,
+            Self::Beacon => byway_beacon::PROTOCOL,
+        }
+    }
+
+    /// The name in the file.
+    pub const fn name(self) -> &'static str {
+        self.network().name()
     }
 }
 

@@ -12,7 +12,9 @@ use toml::de::DeTable;
 
 use super::fault::{Log, suggest};
 use super::read::{Section, Value};
-use super::{Cipher, Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Session};
+use super::{
+    Cipher, Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Protocol, Session,
+};
 
 /// Schemes whose transports are built in.
 const BUILT_IN: [Scheme; 1] = [Scheme::Udp];
@@ -78,14 +80,8 @@ fn api(mut section: Section<'_, '_>, config: &mut Config) {
 }
 
 fn network(mut section: Section<'_, '_>, network: &mut Network) {
-    section.parsed("protocol", (), |value, text| {
-        match value.choice(text, &[("beacon", true), ("grove", false)])? {
-            true => Some(()),
-            false => {
-                value.not_built("the protocol grove", r#""beacon""#);
-                None
-            }
-        }
+    network.protocol = section.parsed("protocol", network.protocol, |value, text| {
+        value.choice(text, &[Protocol::Grove, Protocol::Beacon].map(|protocol| (protocol.name(), protocol)))
     });
     network.name = section.parsed("name", network.name.clone(), |value, text| {
         let fits = !text.is_empty() && text.len() <= 63 && !text.chars().any(char::is_control);

@@ -90,7 +90,6 @@ endpoints = ["upd://h:1", "h:1"]
 #[test]
 fn what_is_not_built_in_is_refused_and_its_absence_accepted() {
     let asking = [
-        "network.protocol = \"grove\"",
         "mancon.jurisdiction = \"CH\"",
         "mancon.help = [\"relay\"]",
         "links.proxy = \"socks5://127.0.0.1:9050\"",
@@ -200,6 +199,19 @@ fn the_api_listens_on_loopback_only() {
 fn countries_are_checked_against_the_standard() {
     assert!(faults("mancon.jurisdiction = \"ch\"")[0].1.contains("did you mean \"CH\"?"));
     assert!(faults("mancon.jurisdiction = \"XX\"")[0].1.contains("no country"));
+}
+
+#[test]
+fn the_routing_protocol_is_chosen_by_its_name() {
+    let protocol = |name: &str| {
+        let text = format!("network.protocol = \"{name}\"");
+        Config::parse(&text, "x").map(|config| config.network.protocol)
+    };
+    for known in [Protocol::Grove, Protocol::Beacon] {
+        assert_eq!(protocol(known.name()), Ok(known));
+    }
+    let told = protocol("groove").expect_err("no protocol").to_string();
+    assert!(told.contains("did you mean \"grove\"?"), "{told}");
 }
 
 proptest::proptest! {

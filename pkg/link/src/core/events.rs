@@ -60,7 +60,14 @@ impl Core {
 
     fn session_up(&mut self, now: Instant, lane: usize, session: SessionId, remote: &Addr, place: Place) {
         if !self.admit(now, remote) {
+            let is_refused = self.peers.contains_key(remote);
+            let greeting = self.greeting(self.lanes[lane].class);
             let lane = &mut self.lanes[lane];
+            if is_refused {
+                // It may not know yet why; a session whose keys are used up tells nobody.
+                let _ =
+                    lane.endpoint.send(now, session, FrameKind::Control, &greeting.emit(), &mut lane.told);
+            }
             lane.endpoint.close(now, session, &mut lane.told);
             return;
         }
@@ -106,24 +113,28 @@ impl Core {
 
     /// Sends our greeting.
     pub(super) fn greet(&mut self, now: Instant, lane: usize, remote: &Addr) {
-        let class = self.class_here(lane, remote);
-        let (boot, network) = (self.boot, *self.network.as_bytes());
+        let greeting = self.greeting(self.class_here(lane, remote));
         let Some(link) = self.peers.get_mut(remote).and_then(|peer| peer.link_mut(lane)) else { return };
         let greetings = &mut link.greetings;
-        let greeting = Greeting {
-            version: control::VERSION,
-            seen: greetings.theirs.is_some(),
-            answer_me: !greetings.ours,
-            class: class.byte(),
-            boot,
-            network,
-        };
+        let greeting = Greeting { seen: greetings.theirs.is_some(), answer_me: !greetings.ours, ..greeting };
         if greetings.tries == 0 {
             greetings.first_sent = now;
         }
         greetings.tries += 1;
         greetings.next = now + GREETING_PAUSE;
         self.say(now, lane, remote, &greeting.emit());
+    }
+
+    fn greeting(&self, class: Class) -> Greeting {
+        Greeting {
+            version: control::VERSION,
+            seen: false,
+            answer_me: false,
+            class: class.byte(),
+            boot: self.boot,
+            network: *self.network.as_bytes(),
+            protocol: self.protocol,
+        }
     }
 
     /// Sends a frame of the link itself.
@@ -235,6 +246,17 @@ impl Core {
         if !greeting.is_of(&self.network) {
             self.dropped.other_network += 1;
             self.refuse(now, lane, remote, "it is of another network", out);
+            return;
+        }
+        if greeting.protocol != self.protocol {
+            self.dropped.other_protocol += 1;
+            let (theirs, ours) = (greeting.protocol, self.protocol);
+            let why = format!(
+                "it speaks another routing protocol in this network: {} there, {} here (network.protocol)",
+                theirs.as_str(),
+                ours.as_str()
+            );
+            self.refuse(now, lane, remote, &why, out);
             return;
         }
         let theirs = greeting.class();

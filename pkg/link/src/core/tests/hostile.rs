@@ -33,6 +33,34 @@ fn a_peer_of_another_network_is_refused_counted_and_left_alone() {
 }
 
 #[test]
+fn a_peer_with_another_routing_protocol_is_refused_with_the_reason_at_both_ends() {
+    for seed in 210..220 {
+        let mut world = World::new(seed, 2);
+        // The first greetings may be lost; whoever tries again is told all the same.
+        world.loss = 30;
+        world.protocols.insert(1, "beacon");
+        world.restart(1, "world", Accept::Peers);
+        world.peer(0, 1, true);
+        world.peer(1, 0, true);
+        let trouble = |world: &World, node: usize| world.nodes[node].core.peers()[0].trouble.clone();
+        let told = |world: &World, node: usize, text: &str| {
+            trouble(world, node).is_some_and(|trouble| trouble.contains(text))
+        };
+        world.wait(90 * SECOND, "told", |world| {
+            told(world, 0, "beacon there, grove here") && told(world, 1, "grove there, beacon here")
+        });
+        assert!(world.nodes.iter().all(|node| node.log.is_empty()), "seed {seed}: linked");
+        let drops = world.nodes.iter().map(|node| node.core.counters().dropped.other_protocol);
+        assert!(drops.min() > Some(0), "seed {seed}");
+
+        world.protocols.clear();
+        world.restart(1, "world", Accept::Peers);
+        world.peer(1, 0, true);
+        world.wait(120 * SECOND, "linked", |world| world.is_up(0, 1));
+    }
+}
+
+#[test]
 fn a_stranger_is_not_linked_unless_the_network_is_welcome() {
     let mut world = World::new(201, 2);
     world.peer(0, 1, true);

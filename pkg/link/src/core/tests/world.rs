@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) narrow: usize,
     /// What names stand for; others do not resolve.
     pub(super) names: BTreeMap<String, Vec<SocketAddr>>,
+    /// Routing protocols of those that speak another one than the rest; counts from their next start.
+    pub(super) protocols: BTreeMap<usize, &'static str>,
     /// Everything that was put on the wire, if asked for.
     pub(super) tape: Option<Vec<(usize, usize, Bytes)>>,
 }
@@ -80,6 +82,7 @@ impl World {
             loss: 0,
             narrow: MTU.into(),
             names: BTreeMap::new(),
+            protocols: BTreeMap::new(),
             tape: None,
         };
         for index in 0..count {
@@ -92,6 +95,7 @@ impl World {
     fn make(&mut self, index: usize, boot: u64, network: &str, accept: Accept) -> Node {
         let config = Config {
             key: key(index),
+            protocol: self.protocols.get(&index).copied().unwrap_or("grove"),
             network: NetworkId::new(network, None),
             group_key: None,
             accept,
