@@ -70,9 +70,14 @@ pub struct Daemon {
 impl Identity {
     /// A new key on `host`.
     pub fn new(host: &Host) -> Result<Self> {
+        Self::with(&program("byway")?, host)
+    }
+
+    /// The same, made by this `byway`.
+    pub fn with(program: &Path, host: &Host) -> Result<Self> {
         let key = host.path("identity.pem");
         let byway = |words: &[&str]| -> Result<String> {
-            let output = Command::new(program("byway")?).args(words).arg(&key).output()?;
+            let output = Command::new(program).args(words).arg(&key).output()?;
             ensure!(output.status.success(), "byway {words:?}: {}", String::from_utf8_lossy(&output.stderr));
             Ok(String::from_utf8(output.stdout)?.trim().to_owned())
         };

@@ -13,7 +13,7 @@ use crate::process::{Process, wait_for};
 
 /// Hosts that see each other and nothing else; gone with all their processes when it is dropped.
 ///
-/// One world exists on a machine at a time: tests of timing would disturb each other.
+/// One world exists on a machine at a time, since tests of timing would disturb each other; but see [`World::aside`].
 #[derive(Debug)]
 pub struct World {
     ground: Rc<Ground>,
@@ -36,7 +36,7 @@ struct Ground {
     dir: tempfile::TempDir,
     /// Whether it has its own user namespace, for lack of root.
     own_users: bool,
-    _only: File,
+    _only: Option<File>,
 }
 
 /// A process that does nothing but keep its namespaces; it ends when its input does.
@@ -51,18 +51,23 @@ struct Holder {
 impl World {
     /// An empty world, in a user namespace of its own where this process is not root, or `BYWAY_NETNS_USERS` is set.
     pub fn new() -> Result<Self> {
-        Self::start(!nix::unistd::geteuid().is_root() || std::env::var_os("BYWAY_NETNS_USERS").is_some())
+        Self::start(own_users(), true)
+    }
+
+    /// The same, without taking turns: for what runs so long that others cannot wait, and bears that they disturb it.
+    pub fn aside() -> Result<Self> {
+        Self::start(own_users(), false)
     }
 
     /// An empty world as a user without root gets it, whoever runs the test.
     pub fn unprivileged() -> Result<Self> {
-        Self::start(true)
+        Self::start(true, true)
     }
 
-    fn start(own_users: bool) -> Result<Self> {
+    fn start(own_users: bool, alone: bool) -> Result<Self> {
         let lock = std::env::temp_dir().join(format!("byway-netns-{}.lock", nix::unistd::geteuid()));
-        let only = File::options().create(true).append(true).open(&lock)?;
-        only.lock().context("cannot take turns with other tests")?;
+        let only = alone.then(|| File::options().create(true).append(true).open(&lock)).transpose()?;
+        only.as_ref().map_or(Ok(()), File::lock).context("cannot take turns with other tests")?;
 
         let mut command = Command::new("unshare");
         if own_users {
@@ -245,6 +250,11 @@ impl Drop for Holder {
         drop(self.input.take());
         drop(self.child.wait());
     }
+}
+
+/// Whether a world needs users of its own: who is not root may make no other namespaces without.
+fn own_users() -> bool {
+    !nix::unistd::geteuid().is_root() || std::env::var_os("BYWAY_NETNS_USERS").is_some()
 }
 
 /// The descendant of `pid`, or that itself, that runs `program`.

@@ -15,9 +15,14 @@
 
 mod chain;
 mod daemon;
+mod fabric;
 mod frame;
+mod graph;
 mod host;
+mod mesh;
+mod orders;
 mod pcap;
+mod pings;
 mod process;
 mod random;
 mod wire;
@@ -25,10 +30,14 @@ mod wire_run;
 
 pub use chain::{A, B, C, Chain, Pings, epoch, listens, reaches, tcp_send, tcp_sink};
 pub use daemon::{Daemon, DaemonConfig, Identity, Peer, program};
+pub use fabric::{Fabric, FabricPlan, Traffic, run_fabric};
 pub use frame::{Frame, Protocol};
+pub use graph::Graph;
 pub use host::{Host, World};
+pub use mesh::{Member, Mesh, Pair, Stretch};
 pub use pcap::datagrams;
+pub use pings::{Heard, Pinger, Sweep, run_pings};
 pub use process::{Process, wait_for};
 pub use random::Random;
 pub use wire::{Counters, Faults, Lane, Matcher};
-pub use wire_run::{Answer, Order, Side, Wire, WireOptions, parse_end, run_wire};
+pub use wire_run::{Answer, End, Order, Side, Wire, WireOptions, parse_end, run_wire};

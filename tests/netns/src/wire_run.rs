@@ -1,12 +1,10 @@
 //! The wire with its two TAP devices, real time and a control socket.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use nix::poll::{PollFd, PollFlags};
@@ -17,8 +15,9 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use crate::daemon::program;
 use crate::host::{Host, World};
+use crate::orders::{Orders, obeys, order};
 use crate::pcap::Pcap;
-use crate::process::{Process, wait_for};
+use crate::process::Process;
 use crate::wire::{Counters, Faults, Lane};
 
 /// Which way a frame goes.
@@ -93,37 +92,28 @@ pub struct Wire {
     pcap: PathBuf,
 }
 
+/// One end of a cable: the host, and on it the interface and its address with length, such as `10.0.1.1/24`.
+pub type End<'a> = (&'a Host, &'a str, &'a str);
+
 impl Wire {
-    /// Joins two hosts: the interface and its address with length, such as `10.0.1.1/24`, on each.
-    pub fn join(
-        world: &World,
-        left: (&Host, &str, &str),
-        right: (&Host, &str, &str),
-        seed: u64,
-        faults: &Faults,
-    ) -> Result<Self> {
-        Self::join_hosts(world, left, right, seed, faults, true)
+    /// Joins two hosts, and keeps every frame that enters in a file.
+    pub fn join(world: &World, left: End<'_>, right: End<'_>, seed: u64, faults: &Faults) -> Result<Self> {
+        Self::start(world, [left, right], seed, faults, true)
     }
 
-    /// The same, without a file of what passes: for more bytes than a disk should see.
+    /// The same without that file: for more bytes than a disk should see.
     pub fn join_unrecorded(
         world: &World,
-        left: (&Host, &str, &str),
-        right: (&Host, &str, &str),
+        left: End<'_>,
+        right: End<'_>,
         seed: u64,
         faults: &Faults,
     ) -> Result<Self> {
-        Self::join_hosts(world, left, right, seed, faults, false)
+        Self::start(world, [left, right], seed, faults, false)
     }
 
-    fn join_hosts(
-        world: &World,
-        left: (&Host, &str, &str),
-        right: (&Host, &str, &str),
-        seed: u64,
-        faults: &Faults,
-        recorded: bool,
-    ) -> Result<Self> {
+    fn start(world: &World, ends: [End<'_>; 2], seed: u64, faults: &Faults, recorded: bool) -> Result<Self> {
+        let [left, right] = ends;
         let name = format!("{}-{}-{}", left.0.name(), right.0.name(), left.1);
         let control = world.path(format!("wire-{name}.sock"));
         let pcap = world.path(format!("wire-{name}.pcap"));
@@ -139,16 +129,8 @@ impl Wire {
         command.args(["--seed", &seed.to_string(), "--faults", &serde_json::to_string(faults)?]);
         let process = Process::start(command, world.path(format!("wire-{name}.log")))?;
         let mut wire = Self { process, control, pcap };
-        let mut waited = Ok(());
-        let ready = wait_for(Duration::from_secs(20), "the wire", || {
-            if !wire.process.is_running() {
-                waited = Err(anyhow::anyhow!("the wire ended:\n{}", wire.process.output()));
-            }
-            // It listens before it has its devices, and answers when it has.
-            waited.is_err() || wire.count().is_ok()
-        });
-        waited.and(ready)?;
-        for (host, interface, address) in [left, right] {
+        obeys(&mut wire.process, "the wire", || order::<Answer>(&wire.control, &Order::Count).is_ok())?;
+        for (host, interface, address) in ends {
             host.address(interface, address)?;
         }
         Ok(wire)
@@ -179,34 +161,22 @@ impl Wire {
         &self.pcap
     }
 
-    fn order(&self, order: &Order) -> Result<Answer> {
-        let mut stream = UnixStream::connect(&self.control)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        writeln!(stream, "{}", serde_json::to_string(order)?)?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line)?;
-        serde_json::from_str(&line).with_context(|| format!("the wire answers {line:?}"))
+    fn order(&self, what: &Order) -> Result<Answer> {
+        order(&self.control, what)
     }
 }
 
 /// Runs a wire in this process until it is killed. The process must have one thread, as it changes namespaces.
 pub fn run_wire(options: &WireOptions) -> Result<()> {
     // First, while this process still sees the files of the test.
-    let listener = UnixListener::bind(&options.control).context("cannot listen for orders")?;
-    listener.set_nonblocking(true)?;
+    let mut orders = Orders::listen(&options.control)?;
     let pcap = options.pcap.as_deref().map(Pcap::create).transpose()?;
-    let [left, right] = [&options.left, &options.right].map(|(pid, name)| tap(*pid, name));
+    let [left, right] = [&options.left, &options.right].map(|(pid, name)| device(*pid, name, Layer::L2));
     let lane = |salt| Lane::new(options.seed.wrapping_mul(2).wrapping_add(salt), options.faults.clone());
-    let mut running = Running {
-        ends: [left?, right?],
-        lanes: [lane(0), lane(1)],
-        pcap,
-        clients: HashMap::new(),
-        serial: 0,
-        buffer: vec![0; 65_536 + 64],
-    };
+    let mut running =
+        Running { ends: [left?, right?], lanes: [lane(0), lane(1)], pcap, buffer: vec![0; 65_536 + 64] };
     loop {
-        running.turn(&listener)?;
+        running.turn(&mut orders)?;
     }
 }
 
@@ -215,19 +185,15 @@ struct Running {
     ends: [SyncDevice; 2],
     lanes: [Lane; 2],
     pcap: Option<Pcap>,
-    clients: HashMap<u64, (UnixStream, Vec<u8>)>,
-    serial: u64,
     buffer: Vec<u8>,
 }
 
 impl Running {
     /// Most frames that are taken from one end before the other has its turn.
     const BATCH: usize = 64;
-    /// Longest order.
-    const ORDER: usize = 65_536;
 
-    fn turn(&mut self, listener: &UnixListener) -> Result<()> {
-        self.wait(listener)?;
+    fn turn(&mut self, orders: &mut Orders) -> Result<()> {
+        self.wait(orders)?;
         for from in 0..2 {
             self.receive(from)?;
         }
@@ -238,30 +204,14 @@ impl Running {
                 drop(self.ends[1 - from].send(&frame));
             }
         }
-        if let Ok((client, _)) = listener.accept() {
-            client.set_nonblocking(true)?;
-            self.serial += 1;
-            self.clients.insert(self.serial, (client, Vec::new()));
-        }
-        for serial in self.clients.keys().copied().collect::<Vec<_>>() {
-            if !self.serve(serial) {
-                self.clients.remove(&serial);
-            }
-        }
-        Ok(())
+        orders.serve(|order| self.obey(order))
     }
 
     /// Waits for a frame, an order, or the time when a frame arrives.
-    fn wait(&self, listener: &UnixListener) -> Result<()> {
-        let due = self.lanes.iter().filter_map(Lane::next).min();
-        let timeout = due.map(|due| TimeSpec::from(due.saturating_duration_since(Instant::now())));
-        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    fn wait(&self, orders: &Orders) -> Result<()> {
+        let mut fds = orders.fds();
         fds.extend(self.ends.iter().map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.clients.values().map(|(client, _)| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
-        match nix::poll::ppoll(&mut fds, timeout, None) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        wait(&mut fds, self.lanes.iter().filter_map(Lane::next).min())
     }
 
     fn receive(&mut self, from: usize) -> Result<()> {
@@ -278,38 +228,6 @@ impl Running {
             self.lanes[from].push(Instant::now(), frame.to_vec());
         }
         Ok(())
-    }
-
-    /// Reads what a client says and answers whole lines; false when it is done with.
-    fn serve(&mut self, serial: u64) -> bool {
-        let Some((client, said)) = self.clients.get_mut(&serial) else { return false };
-        let mut part = [0; 4096];
-        match client.read(&mut part) {
-            Ok(0) => return false,
-            Ok(length) => said.extend(&part[..length]),
-            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
-        }
-        if said.len() > Self::ORDER {
-            return false;
-        }
-        while let Some((client, line)) = self.next_line(serial) {
-            let answer = match serde_json::from_slice(&line) {
-                Ok(order) => serde_json::to_string(&self.obey(order)),
-                Err(error) => serde_json::to_string(&error.to_string()),
-            };
-            let sent = answer.map_err(io::Error::from).and_then(|answer| writeln!(&client, "{answer}"));
-            if sent.is_err() {
-                return false;
-            }
-        }
-        true
-    }
-
-    fn next_line(&mut self, serial: u64) -> Option<(UnixStream, Vec<u8>)> {
-        let (client, said) = self.clients.get_mut(&serial)?;
-        let end = said.iter().position(|byte| *byte == b'\n')?;
-        let line = said.drain(..=end).collect();
-        Some((client.try_clone().ok()?, line))
     }
 
     fn obey(&mut self, order: Order) -> Answer {
@@ -338,16 +256,28 @@ impl Running {
     }
 }
 
-/// A TAP device in the network namespace of the process `pid`.
-fn tap(pid: u32, name: &str) -> Result<SyncDevice> {
+/// Waits for one of `fds`, or until `due`.
+pub(crate) fn wait(fds: &mut [PollFd<'_>], due: Option<Instant>) -> Result<()> {
+    let timeout = due.map(|due| TimeSpec::from(due.saturating_duration_since(Instant::now())));
+    match nix::poll::ppoll(fds, timeout, None) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Moves this thread to the network namespace of the process `pid`.
+pub(crate) fn enter(pid: u32) -> Result<()> {
     let namespace = File::open(format!("/proc/{pid}/ns/net")).with_context(|| format!("no process {pid}"))?;
-    setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter the network namespace")?;
-    let device =
-        DeviceBuilder::new().name(name).layer(Layer::L2).enable(false).build_sync().with_context(|| {
-            format!(
-                "cannot make the TAP device {name} (every user must be let at it: chmod 666 /dev/net/tun)"
-            )
-        })?;
+    setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter the network namespace")
+}
+
+/// A device in the network namespace of the process `pid`: TAP for frames (L2), TUN for packets (L3).
+pub(crate) fn device(pid: u32, name: &str, layer: Layer) -> Result<SyncDevice> {
+    enter(pid)?;
+    let device = DeviceBuilder::new().name(name).layer(layer).enable(false).build_sync();
+    let device = device.with_context(|| {
+        format!("cannot make the device {name} (every user must be let at it: chmod 666 /dev/net/tun)")
+    })?;
     device.set_nonblocking(true)?;
     Ok(device)
 }
