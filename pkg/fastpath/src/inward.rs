@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use byway_identity::Addr;
-use byway_network::{Family, Plane, Step};
+use byway_network::{FRONT_MAX, Family, Plane, Step};
 use byway_session::Inbound;
 use byway_session::frame::{self, OpenError, Opened};
 
@@ -318,7 +318,7 @@ pub(crate) struct Front {
 
 impl Front {
     /// Routers change nothing behind it.
-    const LENGTH: usize = 64;
+    const LENGTH: usize = FRONT_MAX;
 
     fn of(payload: &[u8]) -> Self {
         let mut bytes = [0; Self::LENGTH];

@@ -137,7 +137,7 @@ pub use class::{Class, ClassSet, Family, Plane};
 pub use constraint::Constraint;
 pub use cost::Cost;
 pub use outbox::{Action, Outbox};
-pub use picture::{Picture, Step};
+pub use picture::{FRONT_MAX, Picture, Step};
 pub use protocol::Protocol;
 pub use view::{KnownLink, Map, Path, PathStep, Tree};
 

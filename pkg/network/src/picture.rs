@@ -10,7 +10,7 @@ use crate::{Hop, Plane};
 /// former way is a frame that was a moment earlier. It decides as the router would, or leaves the decision to the router.
 pub trait Picture: Debug + Send + Sync {
     /// What to do with `frame`, which the neighbour `from` sent, and which may be hostile. Where it goes on, it is changed in
-    /// place to what goes on; else it stays as it is.
+    /// place to what goes on, within its first [`FRONT_MAX`] bytes; else it stays as it is.
     fn carry(&self, from: Hop, frame: &mut [u8]) -> Step;
 }
 
@@ -29,3 +29,7 @@ pub enum Step {
     /// The router itself shall see it, as it is: it is no data, or has no way, or makes no sense.
     Core,
 }
+
+/// A [`Picture`] changes nothing of a frame behind so many bytes, so that whoever asked it can take a frame back. It is enough
+/// for a label of two bytes for each of 64 hops.
+pub const FRONT_MAX: usize = 136;
