@@ -4,5 +4,6 @@
 //! other on the same world, and `replay` follows one message hop by hop. The worlds themselves are [`byway_sim`]'s.
 
 pub mod compare;
+pub mod frames;
 pub mod goals;
 pub mod replay;
