@@ -23,6 +23,8 @@ use crate::{Flow, frame};
 pub(crate) const EPOCH_BITS: u32 = 24;
 /// Nothing is sealed with this counter or a higher one.
 pub(crate) const COUNTERS: u64 = 1 << 32;
+/// A session has so many epochs, and no more.
+pub(crate) const EPOCHS: u32 = (COUNTERS >> EPOCH_BITS) as u32;
 /// Nothing is sealed in a session that is older.
 pub(crate) const LIFE: Duration = Duration::from_secs(1800);
 /// Most counters that are taken at a time.

@@ -11,13 +11,15 @@ use super::roam::Roam;
 use crate::cipher::Cipher;
 use crate::fragment;
 use crate::handshake::Keys;
-use crate::outbound::LIFE;
+use crate::outbound::{EPOCHS, LIFE};
 use crate::{Event, Inbound, OpenError, Opened, Outbound, Place, SessionId, SessionStatus, Tally, frame};
 
 /// Without use for so long, a session is dropped.
 const IDLE: Duration = Duration::from_secs(600);
-/// A session in use makes its successor after so long.
+/// A session in use makes its successor after so long, or when so many of its [`EPOCHS`] are over: with ratchets as rare as
+/// usual the first comes first by far, and what is left of the others is for attempts that fail.
 pub(super) const REKEY: Duration = Duration::from_secs(600);
+const REKEY_EPOCHS: u32 = EPOCHS / 4 * 3;
 /// The responder leaves the initiator so much time to begin with that.
 const REKEY_PATIENCE: Duration = Duration::from_secs(20);
 /// How recent use must be for a new handshake.
@@ -124,7 +126,7 @@ impl<P: Place> Session<P> {
             told: false,
             inside,
             flight: None,
-            rekey_at: now + REKEY + patience,
+            rekey_at: now + REKEY.min(ratchet.saturating_mul(REKEY_EPOCHS)) + patience,
             roam: None,
             settled: now,
             next_fragment: 0,

@@ -89,6 +89,30 @@ proptest! {
 }
 
 #[test]
+fn a_session_whose_keys_change_fast_has_a_successor_before_its_epochs_are_used_up() {
+    for usage in BOTH {
+        for (seed, seconds) in [(1, 1), (2, 2)] {
+            let mut world = World::new(usage, seed);
+            for key in [1, 2] {
+                world.add(Config { ratchet: Duration::from_secs(seconds), ..config(usage, key) });
+            }
+            let (a, b) = world.link_up();
+            // 256 epochs are all that a session has.
+            for number in 0..1_200 {
+                world.send(0, world.session(0, 1).unwrap_or(a), &numbered(number, 40));
+                world.send(1, world.session(1, 0).unwrap_or(b), &numbered(number, 40));
+                world.run_for(Duration::from_millis(500));
+            }
+            world.run_for(Duration::from_secs(5));
+            for node in [0, 1] {
+                assert_eq!(numbers(&world, node).len(), 1_200, "{usage:?}, every {seconds} s, seed {seed}");
+                assert_eq!(world.downs(node), 0, "{usage:?}, every {seconds} s, seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
 fn new_handshakes_survive_loss_and_lose_no_more_than_the_network_does() {
     for usage in BOTH {
         for seed in 0..4 {
