@@ -8,10 +8,10 @@
 //! use std::time::Duration;
 //!
 //! use byway_beacon::Beacon;
-//! use byway_network::{Class, Plane};
+//! use byway_network::{Class, Network, Plane};
 //! use byway_sim::{Topology, Wire, World};
 //!
-//! let factory = |now, setup| Box::new(Beacon::new(now, setup)) as _;
+//! let factory = |now, setup| Box::new(Beacon::new(now, setup)) as Box<dyn Network>;
 //! let mut world = World::of(7, factory, &Topology::ring(10), Wire::clean(Class::UDP));
 //! world.run_for(Duration::from_secs(1));
 //! let flight = world.send(0, 5, Plane::Any)?;
@@ -23,7 +23,11 @@
 mod daemons;
 mod dice;
 mod flight;
+pub mod models;
+mod queue;
+mod shortest;
 pub mod suite;
+mod terrain;
 mod threads;
 mod topology;
 mod wire;
@@ -32,7 +36,9 @@ mod world;
 pub use daemons::{Daemons, Received};
 pub use dice::Dice;
 pub use flight::Flight;
+pub use shortest::{Graph, Shortest};
+pub use terrain::{Kind, Terrain};
 pub use threads::{ThreadCounters, checksum, overlay, packet};
 pub use topology::{Topology, parts};
 pub use wire::Wire;
-pub use world::{Factory, Recorded, Timers, World};
+pub use world::{Factory, Recorded, Tally, Timers, World};

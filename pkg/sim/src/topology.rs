@@ -60,14 +60,19 @@ impl Topology {
 pub fn parts(nodes: usize, links: impl Iterator<Item = (usize, usize)>) -> Vec<usize> {
     let mut part: Vec<usize> = (0..nodes).collect();
     for (a, b) in links {
-        let (from, to) = (part[a].max(part[b]), part[a].min(part[b]));
-        for entry in &mut part {
-            if *entry == from {
-                *entry = to;
-            }
-        }
+        let (a, b) = (top(&mut part, a), top(&mut part, b));
+        part[a.max(b)] = a.min(b);
     }
-    part
+    (0..nodes).map(|node| top(&mut part, node)).collect()
+}
+
+/// Follows the entries up from `node`, and makes the way shorter for the next one.
+fn top(part: &mut [usize], mut node: usize) -> usize {
+    while part[node] != node {
+        part[node] = part[part[node]];
+        node = part[node];
+    }
+    node
 }
 
 #[cfg(test)]

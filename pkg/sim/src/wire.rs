@@ -15,6 +15,9 @@ pub struct Wire {
     pub jitter: Duration,
     /// Share of frames lost, from 0 to 1.
     pub loss: f64,
+    /// How many frames are lost in a row on average: 1 where each is lost by itself, more where losses come in bursts
+    /// (the model of Gilbert and Elliott, with everything lost while the link is bad).
+    pub burst: f64,
     /// Share of frames that arrive twice, from 0 to 1.
     pub duplicates: f64,
 }
@@ -22,7 +25,14 @@ pub struct Wire {
 impl Wire {
     /// A clean link of `class` with 5 ms of latency.
     pub const fn clean(class: Class) -> Self {
-        Self { class, latency: Duration::from_millis(5), jitter: Duration::ZERO, loss: 0.0, duplicates: 0.0 }
+        Self {
+            class,
+            latency: Duration::from_millis(5),
+            jitter: Duration::ZERO,
+            loss: 0.0,
+            burst: 1.0,
+            duplicates: 0.0,
+        }
     }
 
     /// Between a hosted node and its daemon.
