@@ -89,6 +89,8 @@ async fn every_call(world: World) {
     assert_eq!(Service::links(&daemon).await, Ok(vec![]));
     assert_eq!(Service::routes(&daemon).await, Ok(vec![]));
     assert_eq!(Service::sessions(&daemon).await, Ok(vec![]));
+    assert_eq!(Service::map(&daemon, 10).await.map(|map| (map.addr, map.nodes)), Ok((main.addr(), vec![main.addr()])));
+    assert_eq!(Service::map(&daemon, 0).await.map(|map| (map.nodes, map.cut)), Ok((vec![], true)));
     assert_eq!(Service::reload(&daemon).await.map(|notes| notes.len()), Ok(1));
     let metrics = Service::metrics(&daemon).await.expect("it answers");
     assert!(metrics.contains("byway_api_requests_total{method=\"GET\",route=\"/v1/status\",status=\"200\"}"));
@@ -110,6 +112,7 @@ async fn every_call(world: World) {
     }
     let trace = Service::trace(&daemon, node.addr(), ask).await.expect("it is there");
     assert_eq!((trace.to, trace.mancon, trace.complete), (node.addr(), ManCon::Low, true));
+    assert_eq!((trace.hops.len(), trace.paths[0].in_use), (1, true));
 
     Service::shutdown(&daemon).await.expect("it agrees");
     world.realm.stopped().await;

@@ -8,6 +8,7 @@ mod commands;
 mod connect;
 mod failure;
 mod keys;
+mod map;
 mod out;
 mod stop;
 mod target;

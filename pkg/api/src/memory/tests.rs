@@ -197,3 +197,18 @@ async fn a_hundred_nodes_exchange_messages_all_to_all() {
     }
     assert_eq!(tasks.join_all().await.len(), NODES);
 }
+
+#[tokio::test]
+async fn a_map_shows_the_peers_that_are_there_and_says_when_it_is_cut() {
+    let (realm, addr) = (Realm::new(), |realm: &Realm| realm.main().addr());
+    let (near, gone) = (realm.neighbour(), Addr::NOBODY);
+    for peer in [addr(&near), gone] {
+        let spec = PeerSpec { addr: peer, name: None, endpoints: vec![], save: false };
+        realm.add_peer(spec).await.expect("there is room");
+    }
+    let map = realm.map(10).await.expect("it is drawn");
+    assert_eq!((map.addr, &map.nodes[..], map.cut), (addr(&realm), &[addr(&realm), addr(&near)][..], false));
+    assert_eq!(map.links.iter().map(|link| (link.a, link.b)).collect::<Vec<_>>(), [(addr(&realm), addr(&near))]);
+    let map = realm.map(1).await.expect("it is drawn");
+    assert_eq!((map.nodes, map.links, map.cut), (vec![addr(&realm)], vec![], true));
+}
