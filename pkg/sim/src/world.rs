@@ -73,6 +73,10 @@ pub struct Recorded {
     pub family: Family,
     /// The frame.
     pub frame: Bytes,
+    /// When it was put there, since the world began.
+    pub at: Duration,
+    /// Whether the link was cut or lost it.
+    pub lost: bool,
 }
 
 /// A world of routers in virtual time. Everything that happens follows from the seed and the calls.
@@ -205,6 +209,11 @@ impl<N: Network + ?Sized> World<N> {
     /// Whether the node runs.
     pub fn is_alive(&self, node: usize) -> bool {
         self.places[node].router.is_some()
+    }
+
+    /// How often the node has been started.
+    pub fn starts(&self, node: usize) -> u64 {
+        self.places[node].boot
     }
 
     /// How many nodes there are, dead ones included.

@@ -57,7 +57,7 @@ pub(super) fn mutated_frames_change_nothing(factory: Factory) -> Verdict {
     let frames = world.take_recorded(false);
     ensure!(!frames.is_empty(), "the routers said nothing that could be mutated");
     for round in 0..20_000 {
-        let Some(Recorded { to, from, family, frame }) = world.dice().pick(&frames).cloned() else { break };
+        let Some(Recorded { to, from, family, frame, .. }) = world.dice().pick(&frames).cloned() else { break };
         let mut bytes = frame.to_vec();
         for _ in 0..1 + world.dice().below(4) {
             let at = world.dice().below(bytes.len());
@@ -147,7 +147,7 @@ pub(super) fn a_frame_that_goes_round_is_dropped(factory: Factory) -> Verdict {
     let number = world.send(0, 2, Plane::Any).map_err(|why| why.to_string())?;
     world.run_for(SOON);
     ensure!(world.flight(number).arrived(), "the payload did not arrive");
-    let Recorded { to, from, family, frame: first } =
+    let Recorded { to, from, family, frame: first, .. } =
         world.take_recorded(true).first().cloned().ok_or("no frame carried the payload")?;
     // A hostile neighbour hands the same frame back again and again: each round uses up what is left of its life.
     let mut frame: Bytes = first;

@@ -218,7 +218,8 @@ impl<N: Network + ?Sized> World<N> {
         self.longest_frame = self.longest_frame.max(frame.len());
         if let Some(recorded) = &mut self.recorded {
             let to = link.ends[side] as usize;
-            recorded.push(Recorded { to, from: node, family: hop.family, frame: frame.clone() });
+            let (at, frame) = (self.now - self.start, frame.clone());
+            recorded.push(Recorded { to, from: node, family: hop.family, frame, at, lost: false });
         }
         // Nothing carries a flight where there is none.
         let carried = if self.flights.is_empty() { None } else { flight::read(&frame) };
@@ -231,6 +232,9 @@ impl<N: Network + ?Sized> World<N> {
             }
         }
         if link.cut || link.loses(&mut self.dice) {
+            if let Some(last) = self.recorded.as_mut().and_then(|recorded| recorded.last_mut()) {
+                last.lost = true;
+            }
             return;
         }
         let copies = 1 + usize::from(self.dice.chance(wire.duplicates));
