@@ -8,6 +8,8 @@
 //! link costs. With the cost of *each* link, not that of the whole way from the root, distances are exact sums on every
 //! node, and `remaining` (see `forward`) never starves by rounding.
 
+use std::sync::Arc;
+
 use byway_identity::Addr;
 use byway_network::{Cost, Plane};
 use byway_wire::{Malformed, Reader, Writer};
@@ -39,10 +41,10 @@ pub(crate) struct Place {
     pub(crate) steps: Box<[Step]>,
 }
 
-/// The places in several trees, each tree at most once and in order.
+/// The places in several trees, each tree at most once and in order. Cheap to clone: views and pictures share them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Coords {
-    places: Vec<Place>,
+    places: Arc<[Place]>,
 }
 
 /// The first bytes of a root's address.
@@ -92,7 +94,7 @@ impl Coords {
     pub(crate) fn new(mut places: Vec<Place>) -> Self {
         places.sort_by_key(|place| place.tree);
         places.dedup_by_key(|place| place.tree);
-        Self { places }
+        Self { places: places.into() }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Place> {
@@ -164,7 +166,7 @@ impl Coords {
 
     pub(crate) fn write(&self, writer: &mut Writer) {
         writer.u8(self.places.len() as u8);
-        for place in &self.places {
+        for place in self.places.iter() {
             writer.u8(place.tree.byte()).bytes(&place.root).u8(place.steps.len() as u8);
             for step in &place.steps {
                 writer.varint(step.label.into()).u16_be(step.cost);
@@ -191,7 +193,7 @@ impl Coords {
             let steps = (0..depth).map(|_| Ok(Step { label: label(reader)?, cost: reader.u16_be()? }));
             places.push(Place { tree, root, steps: steps.collect::<Result<_, Malformed>>()? });
         }
-        Ok(Self { places })
+        Ok(Self { places: places.into() })
     }
 }
 

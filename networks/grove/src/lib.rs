@@ -49,6 +49,7 @@
 //! # Ok::<(), byway_network::FrameError>(())
 //! ```
 
+mod blame;
 mod cert;
 mod coords;
 mod filter;
@@ -59,21 +60,26 @@ mod names;
 mod packet;
 mod paths;
 mod peer;
+mod picture;
 mod registry;
 mod remote;
 mod router;
 mod seek;
+mod steer;
 mod store;
+mod trail;
 mod tree;
 #[cfg(test)]
 mod vectors;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use byway_identity::Prefix;
 use byway_network::{
-    Class, Constraint, Cost, FrameError, Hop, Network, Outbox, Plane, Protocol, Route, Setup, To, Unroutable,
+    Class, Constraint, Cost, FrameError, Hop, Network, Outbox, Picture, Plane, Protocol, Route, Setup, To,
+    Unroutable,
 };
 
 pub use registry::Registry;
@@ -123,6 +129,22 @@ impl Grove {
     /// The same, with other numbers of trees, or a [`Registry`] that is shared.
     pub fn with_config(now: Instant, setup: Setup, config: Config) -> Self {
         Self { router: Box::new(Router::new(now, setup, config)) }
+    }
+}
+
+/// What a node holds, for those who measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Certificates: those of its own chains and of its neighbours'.
+    pub certs: usize,
+    /// Hops that are up.
+    pub hops: usize,
+}
+
+impl Grove {
+    /// What the node holds now.
+    pub fn stats(&self) -> Stats {
+        self.router.stats()
     }
 }
 
@@ -190,5 +212,17 @@ impl Network for Grove {
 
     fn routes(&self, limit: usize) -> Vec<Route> {
         self.router.routes(limit)
+    }
+
+    fn generation(&self) -> u64 {
+        self.router.generation()
+    }
+
+    fn picture(&self) -> Option<Arc<dyn Picture>> {
+        Some(self.router.picture())
+    }
+
+    fn header(&self, to: To, by: &Constraint) -> Option<(Hop, Bytes)> {
+        self.router.header(to, by)
     }
 }

@@ -54,6 +54,14 @@ impl TreeId {
     }
 }
 
+impl ShortId {
+    /// What a led frame has of it.
+    pub(crate) fn front(self) -> [u8; 4] {
+        let [a, b, c, d, ..] = self.0;
+        [a, b, c, d]
+    }
+}
+
 impl fmt::Debug for TreeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.plane().name(), self.index())

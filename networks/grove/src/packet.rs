@@ -27,8 +27,12 @@ pub(crate) const PROBE: u8 = 10;
 pub(crate) const TRACE: u8 = 11;
 pub(crate) const BROKEN: u8 = 12;
 
+/// Where coordinates begin in a steered frame.
+const COORDS_AT: usize = 16;
 /// Most bytes in front of a payload.
-pub(crate) const OVERHEAD: usize = 16 + COORDS_MAX;
+pub(crate) const OVERHEAD: usize = COORDS_AT + COORDS_MAX;
+/// Where labels begin in a led frame.
+const LABELS_AT: usize = 5;
 /// Most hops that a probe notes.
 pub(crate) const HOPS_MAX: usize = 64;
 
@@ -53,6 +57,18 @@ pub(crate) struct Led {
     /// Which label is next.
     pub(crate) at: u8,
     pub(crate) labels: Vec<u16>,
+}
+
+/// What a node on a led way needs of the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Skim {
+    pub(crate) plane: Plane,
+    pub(crate) ttl: u8,
+    pub(crate) at: u8,
+    /// The label of the next link; none at the end of the way.
+    pub(crate) next: Option<u16>,
+    /// Of the head.
+    pub(crate) length: usize,
 }
 
 /// A link that a probe went over.
@@ -114,12 +130,40 @@ impl Steered {
     /// The frame one hop on, changed in place where nobody else holds the bytes.
     pub(crate) fn passed_on(frame: Bytes, ttl: u8, mask: u8, remaining: u32) -> Bytes {
         let mut frame = in_place(frame);
+        Self::pass_on(&mut frame, ttl, mask, remaining);
+        frame.freeze()
+    }
+
+    /// Changes a frame to what it is one hop on.
+    pub(crate) fn pass_on(frame: &mut [u8], ttl: u8, mask: u8, remaining: u32) {
         if let Some(head) = frame.get_mut(2..8) {
             head[0] = ttl;
             head[1] = mask;
             head[2..].copy_from_slice(&remaining.to_be_bytes());
         }
-        frame.freeze()
+    }
+
+    /// How long the head is, if there is one: only as much is looked at as that takes.
+    pub(crate) fn head_length(frame: &[u8]) -> Option<usize> {
+        let mut at = COORDS_AT + 1;
+        for _ in 0..*frame.get(COORDS_AT)? {
+            let depth = *frame.get(at + 5)?;
+            at += 6;
+            for _ in 0..depth {
+                at += (1 << (frame.get(at)? >> 6)) + 2;
+            }
+        }
+        (at <= OVERHEAD).then_some(at)
+    }
+
+    /// The hop limit of a frame, if it is one that frames have.
+    pub(crate) fn hop_limit(head: &[u8]) -> Option<u8> {
+        head.get(2).copied().filter(|ttl| (1..=HOP_LIMIT).contains(ttl))
+    }
+
+    /// The target of a frame.
+    pub(crate) fn target(head: &[u8]) -> Option<ShortId> {
+        head.get(8..COORDS_AT)?.try_into().ok().map(ShortId)
     }
 }
 
@@ -134,16 +178,36 @@ impl Led {
     }
 
     pub(crate) fn parse(bytes: &[u8], family: Family) -> Result<(Self, usize), FrameError> {
+        let Skim { plane, ttl, at, length, .. } = Self::skim(bytes, family)?;
+        let (labels, _) = bytes[LABELS_AT..length].as_chunks();
+        let labels = labels.iter().map(|label| u16::from_be_bytes(*label)).collect();
+        Ok((Self { plane, ttl, at, labels }, length))
+    }
+
+    /// The same without a list of the labels, but having looked at each of them.
+    pub(crate) fn skim(bytes: &[u8], family: Family) -> Result<Skim, FrameError> {
         let mut reader = Reader::new(bytes);
         let r = &mut reader;
         r.u8()?;
         let plane = frame::plane(r, family)?;
-        let (ttl, at, labels) = (ttl(r)?, r.u8()?, frame::way(r)?);
-        if usize::from(at) > labels.len() {
+        let (ttl, at, count) = (ttl(r)?, r.u8()?, r.u8()?);
+        if usize::from(count) > WAY_MAX {
+            return Err(Malformed::Invalid("length of the way").into());
+        }
+        let mut next = None;
+        for place in 0..count {
+            let label = r.u16_be()?;
+            if label >= LABEL_BOUND {
+                return Err(Malformed::Invalid("label").into());
+            }
+            if place == at {
+                next = Some(label);
+            }
+        }
+        if at > count {
             return Err(Malformed::Invalid("place on the way").into());
         }
-        let offset = bytes.len() - r.remaining();
-        Ok((Self { plane, ttl, at, labels }, offset))
+        Ok(Skim { plane, ttl, at, next, length: bytes.len() - r.remaining() })
     }
 
     pub(crate) fn emit(&self, kind: u8, payload: &[u8]) -> Bytes {
@@ -177,14 +241,24 @@ impl Led {
     /// The frame one hop on: `from` noted, and the next label's turn.
     pub(crate) fn passed_on(frame: Bytes, ttl: u8, at: u8, from: u16) -> Bytes {
         let mut frame = in_place(frame);
-        let used = 5 + 2 * usize::from(at.saturating_sub(1));
-        if let Some(label) = frame.get_mut(used..used + 2) {
+        Self::pass_on(&mut frame, ttl, at, from);
+        frame.freeze()
+    }
+
+    /// Changes a frame to what it is one hop on.
+    pub(crate) fn pass_on(frame: &mut [u8], ttl: u8, at: u8, from: u16) {
+        let end = Self::changes_to(at);
+        if let Some(label) = frame.get_mut(end - 2..end) {
             label.copy_from_slice(&from.to_be_bytes());
         }
         if let Some(head) = frame.get_mut(2..4) {
             head.copy_from_slice(&[ttl, at.saturating_add(1)]);
         }
-        frame.freeze()
+    }
+
+    /// Nothing behind so many bytes is changed by the node that finds `at` in a frame.
+    pub(crate) fn changes_to(at: u8) -> usize {
+        LABELS_AT + 2 * usize::from(at.max(1))
     }
 }
 

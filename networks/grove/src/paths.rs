@@ -86,9 +86,11 @@ impl Paths {
         self.edges.clear();
     }
 
-    /// The round is over: what it has not shown is not used any more.
-    pub(crate) fn end(&mut self) {
+    /// The round is over: what it has not shown is not used any more. Whether that changed anything.
+    pub(crate) fn end(&mut self) -> bool {
+        let before = self.chosen.len();
         self.chosen.retain(|path| path.shown);
+        before != self.chosen.len()
     }
 
     /// A probe came back with these links.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use byway_identity::Addr;
 use byway_network::{Class, Cost, Family};
 
+use crate::blame::Blame;
 use crate::cert::Offer;
 use crate::coords::{Coords, Step};
 use crate::filter::Bits;
@@ -115,7 +116,8 @@ pub(crate) struct Peer {
     /// Of a hub: the link from there to here.
     pub(crate) step: Option<Step>,
     pub(crate) below: BTreeMap<TreeId, Below>,
-    pub(crate) view: Vec<Seen>,
+    pub(crate) view: Arc<Vec<Seen>>,
+    pub(crate) blame: Blame,
     pub(crate) view_version: u32,
     pub(crate) shown: Vec<Shown>,
     pub(crate) show_at: Option<Instant>,
@@ -158,7 +160,8 @@ impl Peer {
             coords: Coords::default(),
             step: None,
             below: BTreeMap::new(),
-            view: Vec::new(),
+            view: Arc::default(),
+            blame: Blame::default(),
             view_version: 0,
             shown: Vec::new(),
             show_at: None,

@@ -46,6 +46,7 @@ pub(crate) struct Remotes {
     remotes: BTreeMap<(Addr, Plane), Remote>,
     ids: BTreeMap<ShortId, Addr>,
     oldest: Option<Instant>,
+    generation: u64,
 }
 
 impl Remotes {
@@ -81,8 +82,10 @@ impl Remotes {
             if location.seq < known.seq {
                 return false;
             }
+            let moved = known.stale || known.coords != location.coords;
             (known.seq, known.digest, known.coords) = (location.seq, location.digest, location.coords);
             (known.learned, known.stale) = (now, false);
+            self.generation += u64::from(moved);
             return true;
         }
         if self.remotes.len() >= REMOTES_MAX {
@@ -108,10 +111,30 @@ impl Remotes {
             paths: None,
         };
         self.remotes.insert(key, remote);
+        self.generation += 1;
         true
     }
 
+    /// Grows whenever payloads to some node may go another way than before.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The ways to some node are others now.
+    pub(crate) fn moved(&mut self) {
+        self.generation += 1;
+    }
+
+    /// Where a node said to be leads nowhere any more: no payload goes there until it is asked again.
+    pub(crate) fn doubt(&mut self, addr: &Addr, plane: Plane) {
+        if let Some(remote) = self.remotes.get_mut(&(*addr, plane)) {
+            remote.stale = true;
+            self.generation += 1;
+        }
+    }
+
     fn forget(&mut self, key: &(Addr, Plane)) {
+        self.generation += 1;
         if let Some(remote) = self.remotes.remove(key)
             && !Plane::ALL.iter().any(|plane| self.remotes.contains_key(&(key.0, *plane)))
         {

@@ -1,5 +1,6 @@
 //! A node: its peers, its trees, what it knows and what it is asked.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,17 +20,23 @@ use crate::location::Location;
 use crate::names::{ShortId, TreeId, rank, short_id};
 use crate::packet;
 use crate::peer::{Peer, Role, announced, hello_period};
+use crate::picture::Scene;
 use crate::registry::Registry;
 use crate::remote::{Backs, Memory, Remotes};
 use crate::seek::Seeks;
+use crate::steer::Goal;
 use crate::store::Store;
+use crate::trail::Trail;
 use crate::tree::{Candidate, Choice, Tree};
 
 mod above;
 mod forward;
 mod hear;
 mod lookup;
+#[cfg(test)]
+mod pictures;
 mod probe;
+mod stats;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -44,8 +51,6 @@ const DRIFT: Duration = Duration::from_secs(10);
 /// Changes leave at once so often, and then with pauses in between.
 const FLUSHES: u32 = 8;
 const FLUSH_PAUSE: Duration = Duration::from_millis(40);
-/// Most targets of which is remembered where the last frame for them came from.
-const TRAIL_MAX: usize = 1_024;
 
 /// Who the local node is.
 pub(crate) struct Own {
@@ -80,7 +85,7 @@ pub(crate) struct Router {
     memory: Memory,
     backs: Backs,
     next_path: u64,
-    trail: BTreeMap<ShortId, (u16, Instant)>,
+    trail: Arc<Trail>,
     /// Something happened that the trees may depend on.
     changed: bool,
     /// Something has to be told.
@@ -88,6 +93,10 @@ pub(crate) struct Router {
     flushes: Allowance,
     housekeeping: Instant,
     wake: Option<Instant>,
+    /// Something that pictures and headers show is another since the last call.
+    moved: bool,
+    generation: u64,
+    scene: OnceCell<Arc<Scene>>,
 }
 
 impl Router {
@@ -124,12 +133,15 @@ impl Router {
             memory: Memory::default(),
             backs: Backs::default(),
             next_path: 0,
-            trail: BTreeMap::new(),
+            trail: Arc::default(),
             changed: false,
             flush_due: false,
             flushes: Allowance::new(now, FLUSHES, FLUSH_PAUSE),
             housekeeping: now,
             wake: None,
+            moved: false,
+            generation: 0,
+            scene: OnceCell::new(),
         }
     }
 
@@ -157,6 +169,7 @@ impl Router {
         {
             self.peers.insert(hop, Peer::new(now, &hop.peer, class, cost, label));
             self.labels.insert(label, hop);
+            self.moved = true;
             self.greet(now, hop, true, out);
         }
         self.rest(now, out);
@@ -187,7 +200,7 @@ impl Router {
     fn part(&mut self, hop: Hop) {
         let Some(peer) = self.peers.remove(&hop) else { return };
         self.labels.remove(&peer.label);
-        self.changed = true;
+        (self.changed, self.moved) = (true, true);
         for tree in self.trees.values_mut() {
             tree.summary_due = true;
         }
@@ -200,6 +213,7 @@ impl Router {
                 paths.broken(&[peer.label]);
             }
         }
+        self.remotes.moved();
         self.backs.broken(&[peer.label]);
     }
 
@@ -252,7 +266,7 @@ impl Router {
             self.housekeeping = now + Duration::from_secs(10);
             self.backs.sweep(now);
             self.memory.sweep(now);
-            self.trail.retain(|_, (_, at)| *at + Duration::from_secs(10) > now);
+            self.trail.sweep(now);
         }
         self.rest(now, out);
     }
@@ -264,16 +278,18 @@ impl Router {
             let Some(peer) = self.peers.get_mut(&hop) else { continue };
             if !peer.silent && peer.role != Role::Unknown && peer.silent_at() <= now {
                 peer.silent = true;
-                self.changed = true;
+                (self.changed, self.moved) = (true, true);
             }
             if let Some((cost, since)) = peer.drift
                 && since + DRIFT <= now
             {
                 peer.measured = cost;
                 peer.drift = None;
+                self.moved = true;
                 peer.ack_due = true; // A greeting tells the new cost.
                 self.flush_due = true;
             }
+            self.moved |= peer.blame.heal(now);
             let greets = peer.greeting.as_mut().is_some_and(|greeting| greeting.is_due(now));
             let retries = peer.retry.as_mut().is_some_and(|retry| retry.is_due(now));
             let says = peer.hello_at <= now;
@@ -322,7 +338,16 @@ impl Router {
             self.flush_due = false;
             self.flush(now, out);
         }
+        if std::mem::take(&mut self.moved) {
+            self.generation += 1;
+            self.scene.take();
+        }
         self.plan(now);
+    }
+
+    /// See [`byway_network::Network::generation`].
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.wrapping_add(self.remotes.generation())
     }
 
     fn plan(&mut self, now: Instant) {
@@ -331,7 +356,8 @@ impl Router {
             let drift = peer.drift.map(|(_, since)| since + DRIFT);
             let greeting = peer.greeting.map(|greeting| greeting.at);
             let retry = peer.retry.map(|retry| retry.at);
-            [Some(peer.hello_at), silent, drift, greeting, retry, peer.show_at].into_iter().flatten()
+            let heals = peer.blame.due();
+            [Some(peer.hello_at), silent, drift, greeting, retry, peer.show_at, heals].into_iter().flatten()
         });
         let trees =
             self.trees.values().flat_map(|tree| [tree.due(), self.tree_wake(tree)].into_iter().flatten());
@@ -490,19 +516,28 @@ impl Router {
             let best = hubs
                 .filter_map(|hub| Some((hub.units(), hub.coords.below(hub.step?))))
                 .min_by_key(|(cost, _)| *cost);
-            self.coords = best.map(|(_, coords)| coords).unwrap_or_default();
+            let coords = best.map(|(_, coords)| coords).unwrap_or_default();
+            self.moved |= std::mem::replace(&mut self.coords, coords.clone()) != coords;
             return;
         }
         let places =
             self.trees.keys().filter_map(|id| self.store.chain(*id, &self.own.addr, minutes).place());
-        self.coords = Coords::new(places.collect());
+        let coords = Coords::new(places.collect());
+        if coords != self.coords {
+            self.coords = coords;
+            self.moved = true;
+        }
         for (hop, peer) in &mut self.peers {
             if peer.role != Role::Full {
                 continue;
             }
             let inside = self.trees.keys().filter(|id| id.has(hop.family));
             let places = inside.filter_map(|id| self.store.chain(*id, &hop.peer, minutes).place());
-            peer.coords = Coords::new(places.collect());
+            let coords = Coords::new(places.collect());
+            if coords != peer.coords {
+                peer.coords = coords;
+                self.moved = true;
+            }
             let before = peer.below.len();
             peer.below.retain(|id, _| {
                 self.store.get(*id, &hop.peer).is_some_and(|cert| cert.parent() == self.own.addr)
@@ -538,12 +573,13 @@ impl Router {
         peer.heard = now;
         if peer.silent {
             peer.silent = false;
-            self.changed = true;
+            (self.changed, self.moved) = (true, true);
         }
         let kind = *bytes.first().ok_or(byway_wire::Malformed::Truncated)?;
         let result = match kind {
-            packet::DATA => return self.hear_data(now, hop, label, bytes, out),
-            packet::ROUTED => return self.hear_routed(now, hop, label, bytes, out),
+            // What is only passed on changes nothing that would have to be told or planned.
+            packet::DATA | packet::ROUTED if !self.changed => return self.pass(now, hop, label, bytes, out),
+            packet::DATA | packet::ROUTED => self.pass(now, hop, label, bytes, out),
             packet::PROBE => self.hear_probe(now, hop, label, &bytes, out),
             packet::TRACE => self.hear_trace(now, hop, label, bytes, out),
             packet::BROKEN => self.hear_broken(now, hop, label, bytes, out),
@@ -595,7 +631,8 @@ impl Router {
             let by = Constraint::in_plane(plane);
             let path = remote.paths.as_ref().and_then(|paths| paths.best(&by, &[]));
             let next = self.next_hop(To::Node(*addr), &by)?;
-            let best = self.best(&remote.coords, remote.id, plane, remote.coords.mask(plane), by.first_hop);
+            let goal = Goal { to: remote.id, coords: &remote.coords, plane };
+            let best = self.best(&goal, remote.coords.mask(plane), by.first_hop);
             let cost = path.map(|path| path.cost).or(best.map(|best| best.value)).unwrap_or(u32::MAX);
             let hops = path.and_then(|path| u8::try_from(path.labels.len()).ok());
             Some(Route { to: *addr, plane, next, hops, cost: Cost::from_units(cost) })

@@ -7,6 +7,7 @@ use super::*;
 use crate::packet::OVERHEAD;
 use crate::paths::Path;
 use crate::seek::{Question, Waiter};
+use crate::steer::Goal;
 
 /// Longest payload: what is left of the largest frame that a link carries.
 const PAYLOAD_MAX: usize = 65_535 - OVERHEAD;
@@ -90,8 +91,7 @@ impl Router {
                 return Ok(());
             }
             Way::Path(labels) => {
-                let id = short_id(&addr).0;
-                let to = [id[0], id[1], id[2], id[3]];
+                let to = short_id(&addr).front();
                 if let Some((hop, frame)) = self.start_routed(by.plane, &labels, to, payload) {
                     out.send(hop, frame);
                     return Ok(());
@@ -103,9 +103,7 @@ impl Router {
                     return Ok(());
                 }
                 // It was said under other roots: where is it now?
-                if let Some(remote) = self.remotes.get_mut(&addr, by.plane) {
-                    remote.stale = true;
-                }
+                self.remotes.doubt(&addr, by.plane);
                 self.memory.forget(&addr, by.plane);
             }
             Way::Ask => {}
@@ -226,12 +224,29 @@ impl Router {
                     self.hub(by).filter(|_| !coords.is_empty() || self.own.leaf)
                 }
                 Way::Place(coords) => {
-                    let mask = coords.mask(by.plane);
-                    let best = self.best(&coords, short_id(&addr), by.plane, mask, self.first_hops(by))?;
+                    let goal = Goal { to: short_id(&addr), coords: &coords, plane: by.plane };
+                    let best = self.best(&goal, coords.mask(by.plane), self.first_hops(by))?;
                     Some(best.hop)
                 }
                 Way::Ask => None,
             },
+        }
+    }
+}
+
+/// What stands in front of payloads; see [`byway_network::Network::header`].
+impl Router {
+    pub(crate) fn header(&self, to: To, by: &Constraint) -> Option<(Hop, Bytes)> {
+        let To::Node(addr) = to else { return None };
+        if addr == self.own.addr {
+            return None;
+        }
+        let id = short_id(&addr);
+        match self.way(&addr, by).ok()? {
+            Way::Direct(hop) => Some((hop, self.start_direct(by.plane, id, &[]))),
+            Way::Path(labels) => self.start_routed(by.plane, &labels, id.front(), &[]),
+            Way::Place(coords) => self.start_data(by, id, &coords, &[]),
+            Way::Ask => None,
         }
     }
 }

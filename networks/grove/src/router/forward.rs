@@ -4,74 +4,92 @@ use byway_network::{Action, ClassSet};
 
 use super::*;
 use crate::packet::{BROKEN, DATA, Led, ROUTED, Steered};
+use crate::picture::{Memo, Neighbour, Scene};
 use crate::seek::Question;
-
-/// The best next neighbour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Best {
-    /// What the rest of the way costs by it, as promised.
-    pub(super) value: u32,
-    /// What the link to it costs.
-    pub(super) link: u32,
-    pub(super) hop: Hop,
-}
+use crate::steer::{Best, Goal, Near, best, steer};
 
 impl Router {
-    /// The neighbour that promises the shortest rest of the way, two hops ahead.
-    ///
-    /// What is promised for a place is the distance through the best tree of `mask`; the target itself, wherever it is
-    /// seen, is 0 away.
-    pub(super) fn best(
-        &self,
-        coords: &Coords,
-        to: ShortId,
-        plane: Plane,
-        mask: u8,
-        allowed: ClassSet,
-    ) -> Option<Best> {
-        let mut best: Option<Best> = None;
-        for (hop, peer) in self.peers.iter().filter(|(hop, _)| allowed.has(hop.family)) {
-            if let Some(value) = promise(hop, peer, coords, to, plane, mask)
-                && best.is_none_or(|best| (value, *hop) < (best.value, best.hop))
-            {
-                best = Some(Best { value, link: peer.units(), hop: *hop });
-            }
-        }
-        best
+    /// The neighbours that frames of `plane` may be given to, over links of `allowed` families.
+    pub(super) fn nears(&self, plane: Plane, allowed: ClassSet) -> impl Iterator<Item = Near<'_>> {
+        let fits =
+            move |hop: &Hop, peer: &Peer| plane.has(hop.family) && allowed.has(hop.family) && peer.is_usable();
+        self.peers.iter().filter(move |(hop, peer)| fits(hop, peer)).map(|(hop, peer)| Near {
+            hop: *hop,
+            link: peer.units(),
+            handicap: peer.blame.handicap(),
+            role: peer.role,
+            id: peer.id,
+            coords: &peer.coords,
+            view: &peer.view,
+        })
+    }
+
+    /// The neighbour that promises the shortest rest of the way, two hops ahead; see `steer`.
+    pub(super) fn best(&self, goal: &Goal<'_>, mask: u8, allowed: ClassSet) -> Option<Best> {
+        best(self.nears(goal.plane, allowed), goal, mask, u32::MAX)
     }
 
     /// The neighbours that promise anything, the best first.
-    pub(super) fn promising(&self, coords: &Coords, to: ShortId, plane: Plane) -> Vec<Best> {
-        let mask = coords.mask(plane);
-        let best = |(hop, peer): (&Hop, &Peer)| {
-            let value = promise(hop, peer, coords, to, plane, mask)?;
-            Some(Best { value, link: peer.units(), hop: *hop })
-        };
-        let mut promising: Vec<Best> = self.peers.iter().filter_map(best).collect();
-        promising.sort_by_key(|best| (best.value, best.hop));
+    pub(super) fn promising(&self, goal: &Goal<'_>) -> Vec<Best> {
+        let mask = goal.coords.mask(goal.plane);
+        let nears = self.nears(goal.plane, ClassSet::ALL);
+        let mut promising: Vec<Best> = nears.filter_map(|near| near.candidate(goal, mask)).collect();
+        promising.sort_by_key(|best| (best.rated, best.hop));
         promising
     }
 
     /// Where a frame goes next, with the mask and the remaining cost that it leaves with; nowhere if nothing is left.
     pub(super) fn steer(&self, head: &Steered) -> Option<(Best, u8, u32)> {
-        let (mut mask, mut remaining) = (head.mask, head.remaining);
-        loop {
-            let best = self.best(&head.coords, head.to, head.plane, mask, ClassSet::ALL);
-            if let Some(best) = best.filter(|best| best.value <= remaining) {
-                return Some((best, mask, best.value - best.link));
-            }
-            if mask == 0 {
-                return None;
-            }
-            // The tree that brought the frame here leads no further.
-            let near =
-                self.coords.distances(&head.coords, head.plane, mask).min_by_key(|(id, away)| (*away, *id));
-            mask &= near.map_or(0, |(id, _)| !id.bit());
-            remaining = u32::MAX;
+        steer(&self.coords, || self.nears(head.plane, ClassSet::ALL), head)
+    }
+
+    /// What threads need to know of all this.
+    pub(crate) fn picture(&self) -> Arc<Scene> {
+        self.scene.get_or_init(|| Arc::new(self.draw())).clone()
+    }
+
+    fn draw(&self) -> Scene {
+        let usable = self.peers.iter().filter(|(_, peer)| peer.is_usable());
+        let heard = self.peers.iter().filter(|(_, peer)| !peer.silent);
+        Scene {
+            own: self.own.id,
+            leaf: self.own.leaf,
+            coords: self.coords.clone(),
+            labels: usable.clone().map(|(hop, peer)| (peer.label, *hop)).collect(),
+            usable: usable
+                .map(|(hop, peer)| Neighbour {
+                    hop: *hop,
+                    link: peer.units(),
+                    handicap: peer.blame.handicap(),
+                    role: peer.role,
+                    id: peer.id,
+                    coords: peer.coords.clone(),
+                    view: Arc::clone(&peer.view),
+                })
+                .collect(),
+            heard: heard.map(|(hop, peer)| (*hop, peer.label)).collect(),
+            trail: Arc::clone(&self.trail),
+            memo: Memo::default(),
         }
     }
 
-    pub(super) fn hear_data(
+    /// DATA or ROUTED.
+    pub(super) fn pass(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        label: u16,
+        bytes: Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
+        if bytes.first() == Some(&DATA) {
+            self.hear_data(now, hop, label, bytes, out)
+        } else {
+            self.hear_routed(now, hop, label, bytes, out)
+        }
+    }
+
+    fn hear_data(
         &mut self,
         now: Instant,
         hop: Hop,
@@ -104,16 +122,12 @@ impl Router {
 
     /// Remembers where the last frame for a target came from, so that bad news finds its way back.
     fn note_trail(&mut self, now: Instant, to: ShortId, label: u16) {
-        if self.trail.len() < TRAIL_MAX || self.trail.contains_key(&to) {
-            if self.trail.is_empty() {
-                self.housekeeping = now + Duration::from_secs(10);
-                self.wake =
-                    self.wake.map_or(Some(self.housekeeping), |wake| Some(wake.min(self.housekeeping)));
-            }
-            self.trail.insert(to, (label, now));
-        } else {
-            self.trail.retain(|_, (_, at)| *at + Duration::from_secs(1) > now);
+        if self.trail.is_empty() {
+            self.housekeeping = now + Duration::from_secs(10);
+            self.wake =
+                self.wake.map_or(Some(self.housekeeping), |wake| Some(wake.min(self.housekeeping)));
         }
+        self.trail.note(Some(now), to, label);
     }
 
     /// Tells the neighbour that gave a frame that it led nowhere, or led on by a detour alone.
@@ -125,7 +139,7 @@ impl Router {
         }
     }
 
-    pub(super) fn hear_routed(
+    fn hear_routed(
         &mut self,
         now: Instant,
         hop: Hop,
@@ -137,7 +151,7 @@ impl Router {
         let to = bytes.get(at..at + 4).ok_or(byway_wire::Malformed::Truncated)?;
         let Some(next) = head.next() else {
             head.note(label);
-            if *to != self.own.id.0[..4] && *to != [0; 4] {
+            if *to != self.own.id.front() && *to != [0; 4] {
                 // The way leads to somebody else by now.
                 self.complain_home(now, hop, &head, 0, out);
                 return Err(FrameError::NoWay);
@@ -213,13 +227,18 @@ impl Router {
         if broken.label != 0 {
             way.push(broken.label);
         }
+        let mut moved = false;
         for (_, plane, remote) in self.remotes.iter_mut() {
             if let Some(paths) = &mut remote.paths
                 && plane == head.plane
                 && paths.broken(&way)
             {
                 remote.probe_at = Some(now + Duration::from_secs(1));
+                moved = true;
             }
+        }
+        if moved {
+            self.remotes.moved();
         }
         self.backs.broken(&way);
         self.rest(now, out);
@@ -229,7 +248,7 @@ impl Router {
     /// A frame for `to` led nowhere: to whoever sent one last, and if that was this node, it asks anew.
     fn hear_lost(&mut self, now: Instant, from: Hop, head: &Led, broken: &Broken, out: &mut Outbox) {
         let to = broken.to;
-        let before = self.trail.remove(&to).and_then(|(label, _)| self.led_hop(label, head.plane, from));
+        let before = self.trail.take(to).and_then(|label| self.led_hop(label, head.plane, from));
         if let Some(before) = before {
             let head = Led { ttl: head.ttl - 1, ..head.clone() };
             out.send(before, head.emit(BROKEN, &broken.write()));
@@ -239,10 +258,12 @@ impl Router {
         // After a detour the place is still good enough until a better one is known.
         let lost = broken.label != DETOUR;
         let trusted = if lost { Duration::from_millis(200) } else { Duration::from_secs(1) };
-        if let Some(remote) = self.remotes.get_mut(&addr, head.plane)
+        if let Some(remote) = self.remotes.get(&addr, head.plane)
             && remote.learned + trusted <= now
         {
-            remote.stale |= lost;
+            if lost {
+                self.remotes.doubt(&addr, head.plane);
+            }
             let prefix = byway_identity::Prefix::whole(addr);
             self.ask(now, Question::new(head.plane, prefix), prefix, None, out);
             self.rest(now, out);
@@ -263,7 +284,8 @@ impl Router {
             // The hub knows what the way costs.
             (self.hub(by)?, u32::MAX)
         } else {
-            let best = self.best(&coords, to, by.plane, mask, self.first_hops(by))?;
+            let goal = Goal { to, coords: &coords, plane: by.plane };
+            let best = self.best(&goal, mask, self.first_hops(by))?;
             (best.hop, best.value - best.link)
         };
         let head = Steered { plane: by.plane, ttl: byway_network::HOP_LIMIT, mask, remaining, to, coords };
@@ -289,27 +311,6 @@ impl Router {
         let frame = || Led::start(plane, labels.to_vec()).emit(ROUTED, &[&to, payload].concat());
         usable.then(|| (hop, frame()))
     }
-}
-
-/// What the rest of the way costs by one neighbour, if it promises anything.
-fn promise(hop: &Hop, peer: &Peer, coords: &Coords, to: ShortId, plane: Plane, mask: u8) -> Option<u32> {
-    if !plane.has(hop.family) || !peer.is_usable() {
-        return None;
-    }
-    let link = peer.units();
-    if peer.role == Role::Leaf {
-        return (peer.id == to).then_some(link);
-    }
-    let away = |id: ShortId, from: &Coords| {
-        if id == to { Some(0) } else { from.distance(coords, plane, mask) }
-    };
-    let first = away(peer.id, &peer.coords);
-    let seen = peer.view.iter().filter(|seen| plane.has(seen.class.family()));
-    let second = seen.filter_map(|seen| {
-        let second = Cost::decode(seen.cost).units().max(1);
-        Some(second.saturating_add(away(seen.id, &seen.coords)?))
-    });
-    first.into_iter().chain(second).min().map(|rest| link.saturating_add(rest))
 }
 
 /// In BROKEN without a way: the frame led nowhere, or it led on, but not as its coordinates promise.

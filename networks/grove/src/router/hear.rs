@@ -74,7 +74,7 @@ impl Router {
             self.trees.values_mut().for_each(|tree| tree.summary_due = true);
         }
         if first || dearer {
-            self.changed = true;
+            (self.changed, self.moved) = (true, true);
         }
         if hello.answer {
             self.greet(now, hop, false, out);
@@ -281,8 +281,10 @@ impl Router {
         let Some(peer) = self.peers.get_mut(&hop) else { return };
         peer.ack_due = true;
         self.flush_due = true;
+        // Pictures share the old one.
+        let view = Arc::make_mut(&mut peer.view);
         if whole {
-            peer.view.clear();
+            view.clear();
         } else if version != peer.view_version.wrapping_add(1) {
             return;
         }
@@ -290,14 +292,15 @@ impl Router {
         let key = |seen: &Seen| (seen.id, seen.class.family());
         for sight in sights {
             match sight {
-                Sight::Gone(id, family) => peer.view.retain(|seen| key(seen) != (id, family)),
+                Sight::Gone(id, family) => view.retain(|seen| key(seen) != (id, family)),
                 Sight::There(seen) => {
-                    peer.view.retain(|other| key(other) != key(&seen));
-                    if peer.view.len() < VIEW_MAX {
-                        peer.view.push(seen);
+                    view.retain(|other| key(other) != key(&seen));
+                    if view.len() < VIEW_MAX {
+                        view.push(seen);
                     }
                 }
             }
         }
+        self.moved = true;
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::names::tag;
 use crate::packet::{HOPS_MAX, Led, Noted, Notes, PROBE, Steered, TRACE};
 use crate::paths::Paths;
+use crate::steer::Goal;
 
 /// Between two rounds of probes to a node that is in use.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -25,13 +26,17 @@ impl Router {
 
     /// Sends probes to nodes where it is time.
     pub(super) fn probe_again(&mut self, now: Instant, out: &mut Outbox) {
+        let mut moved = false;
         for (_, _, remote) in self.remotes.iter_mut() {
             if remote.round_until.is_some_and(|until| until <= now) {
                 remote.round_until = None;
                 if let Some(paths) = &mut remote.paths {
-                    paths.end();
+                    moved |= paths.end();
                 }
             }
+        }
+        if moved {
+            self.remotes.moved();
         }
         let due: Vec<(Addr, Plane)> = self
             .remotes
@@ -51,6 +56,7 @@ impl Router {
         if remote.used + PERIOD < now {
             // Nobody uses it: what is known of the ways would only grow old.
             (remote.probe_at, remote.round_until, remote.paths, remote.sent) = (None, None, None, 0);
+            self.remotes.moved();
             return;
         }
         remote.probe_at = Some(now + PERIOD);
@@ -65,12 +71,13 @@ impl Router {
             starts.extend(coords.iter().map(|place| (place.tree.bit(), hub, u32::MAX)));
             starts.push((all, hub, u32::MAX));
         } else {
+            let goal = Goal { to: id, coords: &coords, plane };
             for mask in coords.iter().map(|place| place.tree.bit()) {
-                let best = self.best(&coords, id, plane, mask, by.first_hop);
+                let best = self.best(&goal, mask, by.first_hop);
                 starts.extend(best.map(|best| (mask, best.hop, best.value - best.link)));
             }
             // The trees may all begin with one neighbour; what the others promise is worth a look.
-            let others = self.promising(&coords, id, plane).into_iter().take(FIRST_HOPS);
+            let others = self.promising(&goal).into_iter().take(FIRST_HOPS);
             starts.extend(others.map(|best| (all, best.hop, best.value - best.link)));
         }
         starts.sort_unstable();
@@ -168,6 +175,7 @@ impl Router {
             }
         }
         self.next_path = next;
+        self.remotes.moved();
         Ok(())
     }
 }
