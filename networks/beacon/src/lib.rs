@@ -65,8 +65,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use byway_identity::Prefix;
 use byway_network::{
-    Class, Constraint, Cost, Family, FrameError, Hop, Network, Outbox, Picture, Protocol, Route, Setup, To,
-    Unroutable,
+    Class, Constraint, Cost, Family, FrameError, Hop, Map, Network, Outbox, Picture, Protocol, Route, Setup,
+    To, Unroutable,
 };
 
 use crate::leaf::Leaf;
@@ -114,16 +114,16 @@ impl Beacon {
 }
 
 impl Network for Beacon {
-    fn peer_up(&mut self, now: Instant, hop: Hop, _class: Class, cost: Cost, out: &mut Outbox) {
+    fn peer_up(&mut self, now: Instant, hop: Hop, class: Class, cost: Cost, out: &mut Outbox) {
         match &mut self.role {
-            Role::Full(router) => router.peer_up(now, hop, cost, out),
+            Role::Full(router) => router.peer_up(now, hop, class, cost, out),
             Role::Leaf(leaf) => leaf.peer_up(now, hop, cost, out),
         }
     }
 
-    fn peer_cost(&mut self, now: Instant, hop: Hop, _class: Class, cost: Cost, out: &mut Outbox) {
+    fn peer_cost(&mut self, now: Instant, hop: Hop, class: Class, cost: Cost, out: &mut Outbox) {
         match &mut self.role {
-            Role::Full(router) => router.peer_cost(now, hop, cost, out),
+            Role::Full(router) => router.peer_cost(now, hop, class, cost, out),
             Role::Leaf(leaf) => leaf.peer_cost(hop, cost),
         }
     }
@@ -212,6 +212,14 @@ impl Network for Beacon {
         match &self.role {
             Role::Full(router) => router.routes(limit),
             Role::Leaf(leaf) => leaf.routes(limit),
+        }
+    }
+
+    fn map(&self, limit: usize) -> Map {
+        match &self.role {
+            Role::Full(router) => router.map(limit),
+            // A leaf knows its hub, and nobody draws that.
+            Role::Leaf(_) => Map::default(),
         }
     }
 

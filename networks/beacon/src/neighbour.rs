@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use byway_identity::Addr;
-use byway_network::Cost;
+use byway_network::{Class, Cost};
 
 use crate::limit::Allowance;
 
@@ -37,6 +37,7 @@ pub(crate) struct Table {
 /// One hop of a full node.
 #[derive(Debug)]
 pub(crate) struct Neighbour {
+    pub(crate) class: Class,
     pub(crate) link: Cost,
     pub(crate) role: Role,
     pub(crate) greeting: Option<Greeting>,
@@ -73,8 +74,9 @@ impl Greeting {
 }
 
 impl Neighbour {
-    pub(crate) fn new(now: Instant, link: Cost) -> Self {
+    pub(crate) fn new(now: Instant, class: Class, link: Cost) -> Self {
         Self {
+            class,
             link: link.max(Cost::LOOPBACK),
             role: Role::Unknown,
             greeting: Some(Greeting::new(now)),

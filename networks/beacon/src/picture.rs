@@ -32,7 +32,7 @@ impl Picture for Ways {
         let next = next.filter(|next| ttl > 1 && next.peer != from.peer && plane.has(next.family));
         let (Some(next), Some(byte)) = (next, frame.get_mut(TTL_AT)) else { return Step::Core };
         *byte = ttl - 1;
-        Step::Forward(*next)
+        Step::Forward { hop: *next, head: DATA_OVERHEAD }
     }
 }
 

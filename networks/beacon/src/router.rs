@@ -1,15 +1,15 @@
 //! A full node: knows a way to every node, and passes on what it hears.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use byway_identity::{Addr, Entropy, Prefix};
 use byway_network::{
-    Action, Constraint, Cost, Family, Found, FrameError, HOP_LIMIT, Hop, Outbox, Plane, Route, Setup, To,
-    Unroutable,
+    Action, Class, Constraint, Cost, Family, Found, FrameError, HOP_LIMIT, Hop, KnownLink, Map, Outbox,
+    Plane, Route, Setup, To, Unroutable,
 };
 
 use crate::asks::{Ask, Asks};
@@ -94,22 +94,23 @@ impl Router {
         }
     }
 
-    pub(crate) fn peer_up(&mut self, now: Instant, hop: Hop, cost: Cost, out: &mut Outbox) {
+    pub(crate) fn peer_up(&mut self, now: Instant, hop: Hop, class: Class, cost: Cost, out: &mut Outbox) {
         if hop.peer == self.own.addr() {
             return;
         }
         // Up again without down: the neighbour may have started anew and have forgotten every way.
         self.part(now, hop, out);
         if self.hops.len() < HOPS_MAX {
-            self.hops.insert(hop, Neighbour::new(now, cost));
+            self.hops.insert(hop, Neighbour::new(now, class, cost));
             self.moved = true;
             self.greet(hop, true, out);
         }
         self.rest(now, out);
     }
 
-    pub(crate) fn peer_cost(&mut self, now: Instant, hop: Hop, cost: Cost, out: &mut Outbox) {
+    pub(crate) fn peer_cost(&mut self, now: Instant, hop: Hop, class: Class, cost: Cost, out: &mut Outbox) {
         let Some(neighbour) = self.hops.get_mut(&hop) else { return };
+        neighbour.class = class;
         neighbour.link = cost.max(Cost::LOOPBACK);
         let link = neighbour.link;
         self.change_ways(now, hop, out, |way| way.reprice(now, hop, link));
@@ -246,6 +247,25 @@ impl Router {
                 .filter_map(|(plane, way)| route(*addr, plane, way.as_ref()?))
         });
         routes.take(limit).collect()
+    }
+
+    /// The neighbours with their links, and then the nodes further away: who is linked with whom there, no beacon tells.
+    pub(crate) fn map(&self, limit: usize) -> Map {
+        let own = self.own.addr();
+        let peers: BTreeSet<Addr> = self.hops.keys().map(|hop| hop.peer).collect();
+        let beyond = self.nodes.keys().filter(|addr| !peers.contains(*addr)).copied();
+        let link = |(hop, neighbour): (&Hop, &Neighbour)| KnownLink {
+            a: own,
+            b: hop.peer,
+            class: neighbour.class,
+            cost: neighbour.link,
+            in_tree: false,
+        };
+        Map {
+            trees: Vec::new(),
+            nodes: std::iter::once(own).chain(peers.iter().copied()).chain(beyond).take(limit).collect(),
+            links: self.hops.iter().map(link).take(limit).collect(),
+        }
     }
 
     pub(crate) fn generation(&self) -> u64 {

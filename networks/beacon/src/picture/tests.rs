@@ -135,7 +135,7 @@ fn decided(node: &mut Beacon, now: Instant, from: Hop, frame: &[u8]) -> (Step, B
     let mut actions = out.drain();
     match (result, actions.next(), actions.next()) {
         (Ok(()), Some(Action::Send { hop, frame: onwards }), None) if is_data => {
-            (Step::Forward(hop), onwards)
+            (Step::Forward { hop, head: DATA_OVERHEAD }, onwards)
         }
         (Ok(()), Some(Action::Deliver { plane, payload, .. }), None) if is_data => {
             (Step::Deliver { plane, at: frame.len() - payload.len() }, frame)
@@ -167,7 +167,7 @@ proptest! {
             let (expected, onwards) = decided(&mut node, now, from, &frame);
             prop_assert_eq!(step, expected);
             prop_assert_eq!(&carried[..], &onwards[..]);
-            if let Step::Forward(next) = step {
+            if let Step::Forward { hop: next, .. } = step {
                 let plane = Plane::from_byte(frame[1]).expect("it was parsed");
                 prop_assert!(plane.has(from.family) && plane.has(next.family) && next.peer != from.peer);
             }

@@ -42,7 +42,7 @@ fn setup(number: u64, leaf: bool) -> Setup {
 fn router(now: Instant, peers: &[u64]) -> Router {
     let mut router = Router::new(now, setup(0, false), 4_000);
     for peer in peers {
-        router.peer_up(now, hop(*peer), Cost::from_units(20), &mut Outbox::default());
+        router.peer_up(now, hop(*peer), Class::UDP, Cost::from_units(20), &mut Outbox::default());
     }
     router
 }
@@ -119,7 +119,7 @@ fn a_replay_in_another_plane_is_ignored_too() {
     let now = Instant::now();
     let mut router = router(now, &[1]);
     let tor = Hop { peer: addr(2), family: Family::Tor };
-    router.peer_up(now, tor, Cost::from_units(20), &mut Outbox::default());
+    router.peer_up(now, tor, Class::UDP, Cost::from_units(20), &mut Outbox::default());
     hears(&mut router, now, 1, beacon(claim(5, 10, 4), 2)).0.expect("it is genuine");
     let advert = Advert { hops: 0, cost: Cost::ZERO, left: Duration::from_secs(8) };
     let frame = Frame::Beacon { plane: Plane::Anon, advert, claim: claim(5, 10, 3) }.emit();
@@ -211,7 +211,7 @@ fn neighbours_are_counted_too() {
         let mut peer = [1; 32];
         peer[..8].copy_from_slice(&number.to_be_bytes());
         let hop = Hop { peer: Addr::from_bytes(peer), family: Family::Ip };
-        router.peer_up(now, hop, Cost::LOOPBACK, &mut Outbox::default());
+        router.peer_up(now, hop, Class::UDP, Cost::LOOPBACK, &mut Outbox::default());
     }
     assert_eq!(router.hops.len(), HOPS_MAX);
 }
@@ -319,7 +319,7 @@ fn a_leaf_is_told_what_it_asked_for_and_believes_only_the_signer() {
     let mut leaf = Leaf::new(now, setup(7, true));
     let (mut to_hub, mut to_leaf) = (Outbox::default(), Outbox::default());
     leaf.peer_up(now, hub, Cost::LOOPBACK, &mut to_hub);
-    router.peer_up(now, at_hub, Cost::LOOPBACK, &mut to_leaf);
+    router.peer_up(now, at_hub, Class::UDP, Cost::LOOPBACK, &mut to_leaf);
     leaf.find(now, Prefix::whole(addr(5)), &Constraint::in_plane(Plane::Any), &mut to_hub);
     for action in to_hub.drain() {
         let Action::Send { frame, .. } = action else { panic!("{action:?}") };
@@ -358,7 +358,7 @@ fn a_target_that_the_hub_does_not_know_is_reported_to_the_leaf() {
     let mut leaf = Leaf::new(now, setup(7, true));
     let mut out = Outbox::default();
     leaf.peer_up(now, hub, Cost::LOOPBACK, &mut out);
-    router.peer_up(now, at_hub, Cost::LOOPBACK, &mut Outbox::default());
+    router.peer_up(now, at_hub, Class::UDP, Cost::LOOPBACK, &mut Outbox::default());
     out.drain();
     let by = Constraint::in_plane(Plane::Any);
     leaf.handle_above(To::Node(addr(5)), &Bytes::from_static(b"x"), &by, &mut out)
@@ -370,4 +370,29 @@ fn a_target_that_the_hub_does_not_know_is_reported_to_the_leaf() {
     leaf.handle_below(now, hub, &frame, &mut out).expect("it is a fine answer");
     let why = Unroutable::Unknown;
     assert_eq!(out.drain().collect::<Vec<_>>(), [Action::Unroutable { to: To::Node(addr(5)), why }]);
+}
+
+#[test]
+fn the_map_has_the_links_of_this_node_and_the_nodes_beyond_without_theirs() {
+    let now = Instant::now();
+    let mut router = router(now, &[1, 2]);
+    router.peer_cost(now, hop(2), Class::new(Family::Ip, 1), Cost::from_units(40), &mut Outbox::default());
+    for node in [2, 5] {
+        assert_eq!(hears(&mut router, now, 1, beacon(claim(node, 10, 3), 2)).0, Ok(()));
+    }
+    let map = router.map(10);
+    assert!(map.trees.is_empty());
+    assert_eq!(map.nodes[0], addr(0), "this node comes first");
+    let nodes: BTreeSet<Addr> = map.nodes.iter().copied().collect();
+    assert_eq!((nodes.len(), map.nodes.len()), (4, 4), "each once");
+    assert_eq!(map.nodes[3], addr(5), "neighbours come before the others");
+    let mut links: Vec<_> = map.links.iter().map(|link| (link.b, link.class, link.cost.units())).collect();
+    links.sort();
+    let mut expected = [(addr(1), Class::UDP, 20), (addr(2), Class::new(Family::Ip, 1), 40)];
+    expected.sort();
+    assert_eq!(links, expected);
+    for limit in 0..5 {
+        let map = router.map(limit);
+        assert_eq!((map.nodes.len(), map.links.len()), (limit.min(4), limit.min(2)));
+    }
 }
