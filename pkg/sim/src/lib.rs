@@ -20,6 +20,7 @@
 //! # Ok::<(), byway_network::Unroutable>(())
 //! ```
 
+mod churn;
 mod daemons;
 mod dice;
 mod flight;
@@ -33,6 +34,7 @@ mod topology;
 mod wire;
 mod world;
 
+pub use churn::Churn;
 pub use daemons::{Daemons, Received};
 pub use dice::Dice;
 pub use flight::Flight;

@@ -2,8 +2,12 @@
 
 use std::process::ExitCode;
 
+use byway_simlab::memory::Counting;
 use byway_simlab::{compare, goals, replay};
 use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Routing protocols in worlds of thousands of nodes.
 #[derive(Parser)]
