@@ -126,6 +126,13 @@ fn bytes_of(router: &Router, plane: Plane, sent: &Sent, ttl: u8, target: u8) -> 
     }
 }
 
+/// How many bytes at the front of a frame say where it goes.
+fn head_of(frame: &[u8]) -> usize {
+    let led = || Led::skim(frame, Family::Loopback).map(|led| led.length).ok();
+    let length = if frame[0] == DATA { Steered::head_length(frame) } else { led() };
+    length.expect("it was passed on")
+}
+
 /// What the router itself does with the frame, in the words of a picture; and what goes on.
 fn decided(router: &mut Router, now: Instant, from: Hop, frame: &[u8]) -> (Decided, Bytes) {
     let frame = Bytes::copy_from_slice(frame);
@@ -135,7 +142,7 @@ fn decided(router: &mut Router, now: Instant, from: Hop, frame: &[u8]) -> (Decid
     let mut actions = out.drain();
     match (result, actions.next(), actions.next()) {
         (Ok(()), Some(Action::Send { hop, frame: onwards }), None) if passes => {
-            (Decided::Forward(hop), onwards)
+            (Decided::Forward { hop, head: head_of(&onwards) }, onwards)
         }
         (Ok(()), Some(Action::Deliver { plane, payload, .. }), None) if passes => {
             (Decided::Deliver { plane, at: frame.len() - payload.len() }, frame)
@@ -185,7 +192,7 @@ proptest! {
             prop_assert_eq!(&once[..], &onwards[..]);
             let changed = once.iter().zip(&frame).rposition(|(a, b)| a != b);
             prop_assert!(changed.is_none_or(|last| last < byway_network::FRONT_MAX));
-            if let Decided::Forward(next) = step {
+            if let Decided::Forward { hop: next, .. } = step {
                 let plane = Plane::from_byte(frame[1]).expect("it was parsed");
                 prop_assert!(plane.has(from.family) && plane.has(next.family));
             }
@@ -454,7 +461,8 @@ fn what_a_picture_remembers_has_a_bound() {
     for remaining in 100..5_000u32 {
         let (plane, to, coords) = (Plane::Any, short_id(&addr(1)), Coords::default());
         let mut frame = Steered { plane, ttl: 9, mask: 1, remaining, to, coords }.emit(DATA, b"x").to_vec();
-        assert_eq!(picture.carry(hop(1, Family::Ip), &mut frame), Decided::Forward(hop(1, Family::Ip)));
+        let next = hop(1, Family::Ip);
+        assert_eq!(picture.carry(next, &mut frame), Decided::Forward { hop: next, head: 17 });
     }
     assert!(picture.memo.len() <= crate::picture::MEMO_MAX);
     assert_eq!(router.trail.len(), 1, "threads note where frames come from");
