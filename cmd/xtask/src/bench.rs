@@ -15,6 +15,9 @@ pub(crate) enum Chore {
     /// Byway beside other programs that join hosts. What follows goes to the benchmark; `--help` tells more.
     #[command(disable_help_flag = true)]
     Peers(Words),
+    /// Thirty daemons on a random graph, of which some are killed; beside Yggdrasil. `--help` tells more.
+    #[command(disable_help_flag = true)]
+    Mesh(Words),
     /// Installs those programs from package registries.
     #[command(disable_help_flag = true)]
     Install(Words),
@@ -26,6 +29,9 @@ pub(crate) enum Soak {
     /// The fast path under load, while peers, keys and configuration change. `--help` tells more.
     #[command(disable_help_flag = true)]
     Fast(Words),
+    /// Thirty daemons of which one comes or goes every few seconds. `--help` tells more.
+    #[command(disable_help_flag = true)]
+    Churn(Words),
 }
 
 /// Words that another program reads.
@@ -40,13 +46,17 @@ pub(crate) fn run(chore: &Chore) -> Result<bool> {
     match chore {
         Chore::Messages(words) => start(&["messages"], words, true),
         Chore::Peers(words) => start(&["peers"], words, true),
+        Chore::Mesh(words) => start(&["mesh"], words, true),
         Chore::Install(words) => start(&["install"], words, false),
     }
 }
 
 /// Builds the release binaries and runs the soak.
-pub(crate) fn soak(Soak::Fast(words): &Soak) -> Result<bool> {
-    start(&["soak", "fast"], words, true)
+pub(crate) fn soak(soak: &Soak) -> Result<bool> {
+    match soak {
+        Soak::Fast(words) => start(&["soak", "fast"], words, true),
+        Soak::Churn(words) => start(&["soak", "churn"], words, true),
+    }
 }
 
 fn start(what: &[&str], Words { words }: &Words, daemon: bool) -> Result<bool> {

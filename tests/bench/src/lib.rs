@@ -1,10 +1,12 @@
-//! Benchmarks that anyone can run: `cargo xtask bench messages`, `cargo xtask bench peers`, `cargo xtask soak fast`.
+//! Benchmarks that anyone can run: `cargo xtask bench messages`, `cargo xtask bench peers`, `cargo xtask bench mesh`,
+//! `cargo xtask soak fast`, `cargo xtask soak churn`.
 //!
 //! They start real daemons on this machine, talk to them as any program would, and count what comes out at the other end. In a
 //! short form they run in the suite, where they judge what is delivered and never how fast.
 
 pub mod fleet;
 pub mod install;
+pub mod mesh;
 pub mod messages;
 pub mod raw;
 pub mod report;

@@ -12,6 +12,7 @@ use byway_bench::side::campaign::STOP;
 use byway_bench::side::datagrams;
 use clap::{Parser, Subcommand};
 
+use crate::commands::mesh::Mesh;
 use crate::commands::messages::Messages;
 use crate::commands::peers::Peers;
 use crate::commands::soak::Soak;
@@ -30,6 +31,8 @@ enum Benchmark {
     Messages(Messages),
     /// Byway beside other programs that join hosts, in network namespaces.
     Peers(Box<Peers>),
+    /// Thirty daemons on a random graph, of which some are killed; beside Yggdrasil.
+    Mesh(Mesh),
     /// Installs those programs from package registries.
     Install(Install),
     /// Traffic while everything around it changes: the longest stall, memory, panics.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let outcome = match &Arguments::parse().benchmark {
         Benchmark::Messages(arguments) => commands::messages::run(arguments),
         Benchmark::Peers(arguments) => interruptible().and_then(|()| commands::peers::run(arguments)),
+        Benchmark::Mesh(arguments) => interruptible().and_then(|()| commands::mesh::run(arguments)),
         Benchmark::Install(arguments) => arguments.run(),
         Benchmark::Soak(arguments) => interruptible().and_then(|()| commands::soak::run(arguments)),
         Benchmark::UdpSource { to } => datagrams::source(*to).map(|()| true),

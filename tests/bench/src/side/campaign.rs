@@ -9,7 +9,7 @@ use byway_netns::{Faults, Side};
 use clap::ValueEnum;
 
 use crate::side::bed::{AllowCubic, Bed, Joint};
-use crate::side::load::{Others, cpu, peak_resident, wait_quiet};
+use crate::side::load::{Others, cpu, peak_resident, wait_idle, wait_quiet};
 use crate::side::peer::{Peer, Programs, Running};
 use crate::side::probe::{Carried, Tcp, ping_flood, round_trips};
 use crate::side::record::{Campaign, Kind, Machine, Row};
@@ -121,6 +121,8 @@ pub fn go_on() -> Result<()> {
 
 /// How long a peer may take to start.
 const START: Duration = Duration::from_secs(30);
+/// How long daemons may take to come to rest before a measurement begins all the same.
+const SETTLE: Duration = Duration::from_secs(3);
 
 impl Plan {
     /// About how long it takes, in seconds.
@@ -243,7 +245,7 @@ impl Plan {
         row.mtu = row.mtu.or_else(|| device_mtu(&bed, &running));
         row.in_use = peer.in_use(bed.first(), &self.programs);
         // What a start leaves behind is not part of the idle state.
-        std::thread::sleep(Duration::from_millis(700));
+        wait_idle(&running.pids(), SETTLE);
 
         let profiles: &[Option<Profile>] = &match self.kind {
             Kind::Wire => self.profiles.iter().copied().map(Some).collect(),
@@ -260,7 +262,7 @@ impl Plan {
                 if let Err(error) = set {
                     row.fail("wire", &error);
                 }
-                std::thread::sleep(Duration::from_millis(300));
+                wait_idle(&running.pids(), SETTLE);
             }
             self.measure_all(&mut row, &bed, &mut running, known);
             rows.push(row);

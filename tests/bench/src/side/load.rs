@@ -63,6 +63,26 @@ pub fn wait_quiet(limit: Duration, most: f64) -> f64 {
     }
 }
 
+/// Waits until these processes have done next to nothing for a while, at most `limit`; whether they have.
+pub fn wait_idle(pids: &[u32], limit: Duration) -> bool {
+    let begun = Instant::now();
+    let (mut since, mut before) = (begun, cpu(pids));
+    while begun.elapsed() < limit {
+        std::thread::park_timeout(Duration::from_millis(20));
+        // Within what the unit tells apart.
+        let now = cpu(pids);
+        if now - before > TICK * 1.5 {
+            (since, before) = (Instant::now(), now);
+        } else if since.elapsed() >= QUIET {
+            return true;
+        }
+    }
+    false
+}
+
+/// For how long next to nothing must have been done.
+const QUIET: Duration = Duration::from_millis(300);
+
 /// Processor time between two snapshots, in seconds.
 ///
 /// Seen twice over, and the larger counts: by processes that live through it, and by the sums that parents keep of their children,
@@ -169,6 +189,19 @@ mod unit {
         // Nobody waited for it: only what lives on is seen.
         let unseen = HashMap::from([(20, process(1, 5.5, 0.0))]);
         assert!((used(&before, &unseen) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn one_that_does_nothing_is_idle_soon_and_one_that_works_is_not() {
+        let limit = Duration::from_secs(2);
+        assert!(wait_idle(&[u32::MAX], limit));
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| while !stop.load(std::sync::atomic::Ordering::Relaxed) {});
+            let idle = wait_idle(&[std::process::id()], limit);
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(!idle);
+        });
     }
 
     #[test]

@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
-
 /// What was seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -12,6 +9,8 @@ pub struct Outcome {
     pub asked: f64,
     /// The traffic.
     pub stalls: Stalls,
+    /// What the program said that made the traffic, if it failed.
+    pub broke: Option<String>,
     /// Memory of the daemons at both ends.
     pub growth: Vec<Growth>,
     /// First line of each panic in any log.
@@ -66,6 +65,7 @@ impl Outcome {
         if self.stalls.seconds < 0.9 * self.asked {
             faults.push(format!("the traffic ended after {:.1} s", self.stalls.seconds));
         }
+        faults.extend(self.broke.as_ref().map(|words| format!("iperf3 failed: {words}")));
         for growth in &self.growth {
             if growth.seconds >= TELLING && growth.slope > LEAK {
                 faults.push(format!("memory on {} grows by {:.2} MiB a minute", growth.host, growth.slope));
@@ -98,35 +98,59 @@ impl Outcome {
 }
 
 impl Stalls {
-    /// Reads the report of iperf3's server.
-    pub fn read(text: &str) -> Result<Self> {
-        let report: Report = serde_json::from_str(text).context("iperf3's report is not understood")?;
-        if let Some(error) = report.error {
-            anyhow::bail!("iperf3: {error}");
-        }
-        ensure!(!report.intervals.is_empty(), "iperf3 measured nothing");
-        let sums = report.intervals.iter().map(|interval| &interval.sum);
-        let (bytes, seconds) =
-            sums.clone().fold((0, 0.0), |(bytes, seconds), sum| (bytes + sum.bytes, seconds + sum.seconds));
-        let streams = report.intervals.iter().map(|interval| interval.streams.len()).max().unwrap_or(0);
-        let of = |index: usize| {
-            let samples = report.intervals.iter().filter_map(move |interval| interval.streams.get(index));
-            longest_silence(samples)
+    /// From samples of seconds and bytes that had arrived by then, up to the end of what was asked for, and from what iperf3's server
+    /// printed on the way, line by line, about each connection.
+    pub fn of(samples: &[(f64, u64)], lines: &str) -> Self {
+        // Before the first byte nothing stalls.
+        let first = samples.windows(2).position(|pair| pair[1].1 > pair[0].1).unwrap_or(samples.len());
+        let samples = &samples[first..];
+        let gained = |pair: &[(f64, u64)]| (pair[1].0 - pair[0].0, pair[1].1 > pair[0].1);
+        let end = samples.windows(2).rposition(|pair| gained(pair).1).map_or(0, |at| at + 1);
+        let (Some((begin, before)), Some((until, after))) = (samples.first(), samples.get(end)) else {
+            return Self::default();
         };
-        Ok(Self {
-            seconds,
-            mbits: bytes as f64 * 8.0 / 1e6 / seconds.max(1e-3),
-            longest: longest_silence(sums),
-            longest_of_one: (0..streams).map(of).fold(0.0, f64::max),
-        })
+        let each = connections(lines);
+        Self {
+            seconds: until - begin,
+            mbits: (after - before) as f64 * 8.0 / 1e6 / (until - begin).max(1e-3),
+            longest: longest_silence(samples.windows(2).map(gained)),
+            longest_of_one: each
+                .into_values()
+                .map(|lines| longest_silence(lines.into_iter()))
+                .fold(0.0, f64::max),
+        }
     }
 }
 
-/// The longest run of samples without a byte, in seconds.
-fn longest_silence<'a>(samples: impl Iterator<Item = &'a Sample>) -> f64 {
+/// The intervals of each connection, by its number: how long each was, and whether anything arrived.
+fn connections(lines: &str) -> BTreeMap<u32, Vec<(f64, bool)>> {
+    let mut each: BTreeMap<u32, Vec<(f64, bool)>> = BTreeMap::new();
+    for line in lines.lines() {
+        // [  5]   0.10-0.20   sec  19.1 MBytes  1.60 Gbits/sec
+        let Some((number, rest)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) else {
+            continue;
+        };
+        let words: Vec<_> = rest.split_whitespace().collect();
+        let ([span, "sec", amount, ..], Ok(number)) = (&words[..], number.trim().parse()) else { continue };
+        let Some((begin, end)) = span.split_once('-') else { continue };
+        if let (Ok(begin), Ok(end), Ok(amount)) =
+            (begin.parse::<f64>(), end.parse::<f64>(), amount.parse::<f64>())
+        {
+            // The last line of each sums up.
+            let known = each.entry(number).or_default();
+            if begin > 0.0 || known.is_empty() {
+                known.push((end - begin, amount > 0.0));
+            }
+        }
+    }
+    each
+}
+
+/// The longest run of intervals in which nothing came, in seconds; each has its length, and whether anything did.
+fn longest_silence(intervals: impl Iterator<Item = (f64, bool)>) -> f64 {
     let (mut longest, mut now) = (0.0_f64, 0.0);
-    for sample in samples {
-        now = if sample.bytes == 0 { now + sample.seconds } else { 0.0 };
+    for (seconds, came) in intervals {
+        now = if came { 0.0 } else { now + seconds };
         longest = longest.max(now);
     }
     longest
@@ -160,46 +184,16 @@ pub(crate) fn panic_in(log: &str) -> Option<String> {
     log.lines().find(|line| line.contains("panicked at")).map(str::to_owned)
 }
 
-#[derive(Deserialize)]
-struct Report {
-    #[serde(default)]
-    error: Option<String>,
-    #[serde(default)]
-    intervals: Vec<Interval>,
-}
-
-#[derive(Deserialize)]
-struct Interval {
-    #[serde(default)]
-    streams: Vec<Sample>,
-    sum: Sample,
-}
-
-#[derive(Deserialize)]
-struct Sample {
-    seconds: f64,
-    bytes: u64,
-}
-
 #[cfg(test)]
 mod unit {
     use super::*;
-
-    fn report(streams: &[&[u64]]) -> String {
-        let intervals = (0..streams[0].len()).map(|at| {
-            let each: Vec<_> =
-                streams.iter().map(|stream| format!(r#"{{"seconds":0.1,"bytes":{}}}"#, stream[at])).collect();
-            let sum: u64 = streams.iter().map(|stream| stream[at]).sum();
-            format!(r#"{{"streams":[{}],"sum":{{"seconds":0.1,"bytes":{sum}}}}}"#, each.join(","))
-        });
-        format!(r#"{{"intervals":[{}]}}"#, intervals.collect::<Vec<_>>().join(","))
-    }
 
     fn outcome() -> Outcome {
         Outcome {
             asked: 600.0,
             stalls: Stalls { seconds: 600.0, mbits: 100.0, longest: 0.2, longest_of_one: 0.4 },
             growth: vec![Growth { host: "a".into(), last: 30.0, slope: 0.01, seconds: 400.0 }],
+            broke: None,
             panics: Vec::new(),
             refused: 0,
             done: BTreeMap::from([("peer killed", 7)]),
@@ -207,11 +201,31 @@ mod unit {
     }
 
     #[test]
-    fn stalls_are_runs_of_intervals_without_a_byte_of_all_and_of_one() {
-        let seen = Stalls::read(&report(&[&[5, 0, 0, 0, 5, 0], &[5, 5, 0, 0, 0, 0]])).unwrap();
-        assert!((seen.longest - 0.2).abs() < 1e-9 && (seen.longest_of_one - 0.4).abs() < 1e-9, "{seen:?}");
-        assert!((seen.seconds - 0.6).abs() < 1e-9);
-        assert!(Stalls::read(r#"{"error":"gone"}"#).is_err() && Stalls::read("{}").is_err());
+    fn a_stall_is_a_time_in_which_the_counter_stands_once_it_has_moved() {
+        let at = |bytes: &[u64]| {
+            let samples: Vec<_> =
+                bytes.iter().enumerate().map(|(at, bytes)| (at as f64 / 10.0, *bytes)).collect();
+            Stalls::of(&samples, "")
+        };
+        let seen = at(&[0, 0, 0, 0, 0, 1_000_000, 2_000_000, 2_000_000, 2_000_000, 3_000_000, 3_000_000]);
+        assert!((seen.longest - 0.2).abs() < 1e-9 && (seen.seconds - 0.5).abs() < 1e-9, "{seen:?}");
+        assert!((seen.mbits - 48.0).abs() < 1e-6, "{seen:?}");
+        // An end that comes too early is a stall as well.
+        assert!((at(&[0, 1, 1, 1, 1]).longest - 0.3).abs() < 1e-9);
+        assert_eq!((at(&[]), at(&[5, 5, 5])), (Stalls::default(), Stalls::default()));
+    }
+
+    #[test]
+    fn one_connection_may_stall_while_others_go_on() {
+        let text = "[ ID] Interval           Transfer     Bitrate\n\
+            [  5]   0.00-0.10   sec  19.1 MBytes  1.60 Gbits/sec\n[  8]   0.00-0.10   sec  1 MBytes  1 Gbits/sec\n\
+            [SUM]   0.00-0.10   sec  20.1 MBytes  1.60 Gbits/sec\n- - - -\n\
+            [  5]   0.10-0.20   sec  0.00 Bytes  0.00 bits/sec\n[  8]   0.10-0.20   sec  1 MBytes  1 Gbits/sec\n\
+            [  5]   0.20-0.30   sec  0.00 Bytes  0.00 bits/sec\n[  8]   0.20-0.30   sec  1 MBytes  1 Gbits/sec\n\
+            [  5]   0.00-0.30   sec  0.00 Bytes  0.00 bits/sec                  receiver\n";
+        let samples = [(0.0, 0), (0.1, 5)];
+        let seen = Stalls::of(&samples, text);
+        assert!((seen.longest_of_one - 0.2).abs() < 1e-9, "{seen:?}");
     }
 
     #[test]
@@ -231,9 +245,10 @@ mod unit {
         bad.stalls.longest = 1.3;
         bad.stalls.seconds = 100.0;
         bad.refused = 1;
+        bad.broke = Some("control socket has closed unexpectedly".into());
         bad.growth[0].slope = 0.6;
         bad.panics.extend(panic_in("x\nthread 'main' panicked at src/main.rs\ny"));
-        assert_eq!(bad.faults().len(), 5, "{:?}", bad.faults());
+        assert_eq!(bad.faults().len(), 6, "{:?}", bad.faults());
         // Too short to call it a leak, and too much all the same.
         bad.growth[0].seconds = 10.0;
         bad.growth[0].last = 300.0;

@@ -1,11 +1,12 @@
 //! Traffic through the TUN devices of two daemons while all around it changes: `cargo xtask soak fast`.
 //!
 //! `iperf3` runs with four connections. Meanwhile other peers come, go and are killed, the keys of sessions rotate every two seconds,
-//! and both daemons get another configuration now and then. What is judged: the longest time without a byte, memory that grows, and
-//! panics.
+//! and both daemons get another configuration now and then. What is judged: the longest time without a byte, by the counter of the
+//! receiving device; memory that grows; and panics.
 
 mod judge;
 mod neighbours;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::side::load::resident;
 use crate::side::peer::Programs;
 use crate::side::peer::byway::{changed, identity, private_folder, settings};
 use crate::soak::neighbours::Neighbours;
+use crate::soak::watch::Watch;
 
 /// What to do.
 pub struct Plan {
@@ -43,6 +45,9 @@ pub const ROTATION: &str = "session.ratchet_seconds=2";
 
 /// What a daemon says of a configuration that it does not take.
 const NOT_RELOADED: &str = "nothing was reloaded";
+
+/// Where what the traffic brings arrives.
+const DEVICE: &str = "byway0";
 
 /// The two hosts with the traffic; others are linked to them.
 const ENDS: [&str; 2] = ["a", "b"];
@@ -70,15 +75,17 @@ impl Plan {
         let target = ends[1].who.ipv6.clone();
         reaches(&ends[0].host, &target, Duration::from_secs(20)).with_context(|| logs(&ends))?;
 
-        let report = ends[1].host.path("iperf3.json");
+        // In lines that are written as things go, so that a program that dies leaves what it saw until then.
+        let lines = ends[1].host.path("iperf3.log");
         let seconds = self.time.as_secs().max(1);
         let mut server = ends[1].host.start(&format!(
-            "iperf3 --server --one-off --json --interval 0.1 --bind {target} --logfile {}",
-            report.display()
+            "iperf3 --server --one-off --forceflush --interval 0.1 --bind {target} --logfile {}",
+            lines.display()
         ))?;
         listens(&ends[1].host, 5201)?;
+        let arrives = Watch::start(ends[1].host.pid(), DEVICE)?;
         let mut client = ends[0].host.start(&format!(
-            "iperf3 --client {target} --time {seconds} --parallel {} --json",
+            "iperf3 --client {target} --time {seconds} --interval 10 --parallel {}",
             self.streams
         ))?;
 
@@ -107,16 +114,28 @@ impl Plan {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let _ = server.wait(Duration::from_secs(5));
-        let text = std::fs::read_to_string(&report).context("the server wrote no report")?;
-        let stalls = Stalls::read(&text).with_context(|| format!("{}\n{}", client.output(), logs(&ends)))?;
+        let served = server.wait(Duration::from_secs(5));
+        let samples = arrives.end(self.time)?;
+        let stalls = Stalls::of(&samples, &std::fs::read_to_string(&lines).unwrap_or_default());
+        let fared = [("client", client.wait(Duration::ZERO)), ("server", served)];
+        let failed = fared
+            .into_iter()
+            .filter(|(_, status)| !status.as_ref().is_ok_and(std::process::ExitStatus::success));
+        let failed: Vec<_> = failed.map(|(who, status)| format!("{who}: {status:?}")).collect();
+        let said =
+            || format!("{}; {} {}", failed.join(", "), end_of(&client.output()), end_of(&server.output()));
+        let broke = (!failed.is_empty()).then(said);
+        if broke.is_some() {
+            tell(&logs(&ends));
+        }
         let mut panics = neighbours.panics();
         panics.extend(ends.iter().filter_map(|end| judge::panic_in(&end.process.as_ref()?.output())));
         let growth =
             ends.iter().zip(memory).map(|(end, samples)| Growth::of(end.host.name(), &samples)).collect();
         let refused = ends.iter().filter_map(|end| Some(end.process.as_ref()?.output()));
         let refused = refused.map(|log| log.matches(NOT_RELOADED).count()).sum();
-        Ok(Outcome { refused, asked: self.time.as_secs_f64(), stalls, growth, panics, done: churn.done })
+        let asked = self.time.as_secs_f64();
+        Ok(Outcome { asked, stalls, broke, growth, panics, refused, done: churn.done })
     }
 }
 
@@ -206,6 +225,12 @@ fn logs(ends: &[End]) -> String {
         .iter()
         .filter_map(|end| Some(format!("--- {}\n{}\n", end.host.name(), end.process.as_ref()?.output())));
     logs.collect()
+}
+
+/// The last lines of an output, as one.
+fn end_of(output: &str) -> String {
+    let lines: Vec<_> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(3)..].join(" · ")
 }
 
 /// Waits until a process has ended; whether it did.
