@@ -105,6 +105,13 @@ impl Coords {
         self.places.is_empty()
     }
 
+    /// Whether these are places under the same roots as `other`.
+    pub(crate) fn has_roots_of(&self, other: &Self) -> bool {
+        self.iter()
+            .map(|place| (place.tree, place.root))
+            .eq(other.iter().map(|place| (place.tree, place.root)))
+    }
+
     pub(crate) fn place(&self, tree: TreeId) -> Option<&Place> {
         self.places.iter().find(|place| place.tree == tree)
     }

@@ -523,6 +523,9 @@ impl Router {
         let places =
             self.trees.keys().filter_map(|id| self.store.chain(*id, &self.own.addr, minutes).place());
         let coords = Coords::new(places.collect());
+        if !coords.has_roots_of(&self.coords) {
+            self.seeks.hurry(now);
+        }
         if coords != self.coords {
             self.coords = coords;
             self.moved = true;

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use byway_identity::{Addr, Prefix};
 use byway_network::{Constraint, Hop, Plane};
 
+use crate::limit::Allowance;
+
 /// Most open questions, and how long one is open.
 pub(crate) const SEEKS_MAX: usize = 1_024;
 pub(crate) const LIFE: Duration = Duration::from_secs(10);
@@ -14,6 +16,13 @@ pub(crate) const LIFE: Duration = Duration::from_secs(10);
 const WAITERS_MAX: usize = 64;
 const PAYLOADS_MAX: usize = 16;
 const BYTES_MAX: usize = 4 << 20;
+/// Whoever has asked so lately still wants to know.
+const KEEN: Duration = Duration::from_secs(1);
+/// What is new of a tree needs this to be known on the way to whoever knows the answer.
+const HURRY: Duration = Duration::from_millis(50);
+/// So often at once there is hope, and then with pauses.
+const HOPES: u32 = 8;
+const HOPES_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an answer is for.
 #[derive(Clone, Debug)]
@@ -41,6 +50,8 @@ pub(crate) struct Seek {
     pub(crate) prefix: Prefix,
     pub(crate) nonce: u64,
     pub(crate) attempt: u32,
+    /// Attempts since there was hope, by which the pauses grow.
+    pauses: u32,
     /// Only the node itself may answer, for what others remember has turned out wrong, or may have.
     pub(crate) fresh: bool,
     pub(crate) next: Instant,
@@ -54,6 +65,7 @@ pub(crate) struct Seeks {
     seeks: BTreeMap<Question, Seek>,
     nonces: BTreeMap<u64, Question>,
     bytes: usize,
+    hopes: Option<Allowance>,
 }
 
 impl Question {
@@ -70,9 +82,11 @@ impl Seek {
     /// Plans the next attempt: `round` is what an answer may take, and each pause is twice the one before.
     pub(crate) fn attempted(&mut self, now: Instant, round: Duration) {
         let waits = self.waiters.iter().any(|waiter| matches!(waiter, Waiter::Payload { .. }));
-        let longest = if waits { Duration::from_millis(600) } else { Duration::from_millis(1_500) };
-        self.next = now + (round * (1 << self.attempt.min(6))).min(longest.max(round));
+        let is_keen = now + LIFE <= self.until + KEEN;
+        let longest = Duration::from_millis(if waits || is_keen { 600 } else { 1_500 });
+        self.next = now + (round * (1 << self.pauses.min(6))).min(longest.max(round));
         self.attempt += 1;
+        self.pauses += 1;
     }
 }
 
@@ -104,6 +118,7 @@ impl Seeks {
             prefix,
             nonce,
             attempt: 0,
+            pauses: 0,
             fresh: false,
             next: now,
             until: now + LIFE,
@@ -168,6 +183,19 @@ impl Seeks {
         self.seeks.keys().copied().collect()
     }
 
+    /// Somebody who may know can be reached perhaps, who could not before: what was asked in vain is asked again soon.
+    ///
+    /// What gives hope is often a neighbour's doing, so there is only so much of it.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if !self.hopes.get_or_insert_with(|| Allowance::new(now, HOPES, HOPES_PAUSE)).take(now) {
+            return;
+        }
+        for seek in self.seeks.values_mut() {
+            seek.pauses = 0;
+            seek.next = seek.next.min(now + HURRY);
+        }
+    }
+
     /// Questions that nobody answered in time.
     pub(crate) fn over(&mut self, now: Instant) -> Vec<Seek> {
         let over: Vec<Question> =
@@ -195,6 +223,34 @@ mod tests {
     fn payload(length: usize) -> Option<Waiter> {
         let by = Constraint::in_plane(Plane::Any);
         Some(Waiter::Payload { to: Addr::NOBODY, payload: vec![0; length].into(), by })
+    }
+
+    #[test]
+    fn hope_shortens_the_pauses_and_cannot_be_given_for_ever() {
+        let start = Instant::now();
+        let round = Duration::from_millis(50);
+        let mut seeks = Seeks::default();
+        let (asked, prefix) = question(1);
+        seeks.ask(start, asked, prefix, Some(Waiter::Above), 1);
+        for _ in 0..10 {
+            seeks.get_mut(&asked).expect("it is open").attempted(start, round);
+        }
+        let next = |seeks: &mut Seeks| seeks.get_mut(&asked).expect("it is open").next;
+        assert_eq!(next(&mut seeks), start + Duration::from_millis(600), "somebody has just asked");
+        let later = start + 2 * KEEN;
+        seeks.get_mut(&asked).expect("it is open").attempted(later, round);
+        assert_eq!(next(&mut seeks), later + Duration::from_millis(1_500));
+        let mut attempts = 0;
+        for millisecond in 0..5_000 {
+            let now = later + Duration::from_millis(millisecond);
+            seeks.hurry(now);
+            if next(&mut seeks) <= now {
+                seeks.get_mut(&asked).expect("it is open").attempted(now, round);
+                attempts += 1;
+            }
+        }
+        // As much as there was at first, once a second, and what follows each time.
+        assert!((8..60).contains(&attempts), "{attempts} attempts in 5 s");
     }
 
     #[test]

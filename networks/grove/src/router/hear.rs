@@ -81,6 +81,8 @@ impl Router {
         }
         if first && self.own.leaf {
             self.ask_all(now, out);
+        } else if first {
+            self.seeks.hurry(now);
         }
     }
 
