@@ -43,7 +43,7 @@ struct On(Hop);
 
 impl Picture for On {
     fn carry(&self, _: Hop, _: &mut [u8]) -> Step {
-        Step::Forward(self.0)
+        Step::Forward { hop: self.0, head: 35 }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use byway_identity::Addr;
-use byway_network::{FRONT_MAX, Family, Plane, Step};
+use byway_network::{FRONT_MAX, Family, Hop, Plane, Step};
 use byway_session::Inbound;
 use byway_session::frame::{self, OpenError, Opened};
 
@@ -88,6 +89,7 @@ pub(crate) struct Train<'a, S: ?Sized> {
 /// An end-to-end session, as far as its frames matter here.
 struct Ends<'a> {
     index: u32,
+    plane: Plane,
     inbound: &'a Inbound,
     remote: &'a Addr,
 }
@@ -150,7 +152,7 @@ impl Inward {
                         self.counters.plane += frames.len() as u64;
                         continue;
                     }
-                    let ends = Ends { index, inbound, remote };
+                    let ends = Ends { index, plane: *plane, inbound, remote };
                     let (count, length) = self.node(&mut train, &ends, &frames, bytes);
                     if let Some(link) = here.filter(|link| count > 0 && link.hop.peer == *remote) {
                         link.inbound.note_received(now, count, length);
@@ -186,13 +188,17 @@ impl Inward {
         }
         let mut inner = Vec::new();
         let mut ends: Option<Ends<'_>> = None;
+        let mut judge = Judge::new(train.tables, link.hop);
         for unsealed in &opened {
             let Unsealed { payload, kind, .. } = unsealed;
-            let picture = train.tables.picture.as_deref().filter(|_| *kind == frame::MESSAGE);
             let before = Front::of(&bytes[payload.clone()]);
-            match picture.map_or(Step::Core, |picture| picture.carry(link.hop, &mut bytes[payload.clone()])) {
-                Step::Forward(hop) => {
-                    let next = train.tables.links.get(&hop);
+            let verdict = match *kind {
+                frame::MESSAGE => judge.carry(&before, &mut bytes[payload.clone()]),
+                _ => Verdict::CORE,
+            };
+            match verdict.step {
+                Step::Forward { .. } => {
+                    let next = verdict.next;
                     match next.filter(|next| unsealed.frame.len() <= usize::from(next.frame_max)) {
                         Some(next) => self.forwarding.add(train, index, next, unsealed, before, bytes),
                         None => {
@@ -203,19 +209,19 @@ impl Inward {
                 }
                 Step::Deliver { plane, at } => {
                     let start = payload.start.saturating_add(at).min(payload.end);
-                    match train.ends(&bytes[start..payload.end], plane) {
-                        Some(next) => {
-                            if ends.as_ref().is_some_and(|ends| ends.index != next.index)
-                                && let Some(ends) = &ends
-                            {
-                                self.node(train, ends, &inner, bytes);
-                                inner.clear();
-                            }
-                            inner.push(start..payload.end);
-                            ends = Some(next);
+                    let frame = &bytes[start..payload.end];
+                    if ends.as_ref().is_none_or(|ends| Some((ends.index, ends.plane)) != named(frame, plane))
+                    {
+                        let Some(next) = train.ends(frame, plane) else {
+                            train.hand_over(index, unsealed, bytes);
+                            continue;
+                        };
+                        if let Some(ends) = ends.replace(next) {
+                            self.node(train, &ends, &inner, bytes);
+                            inner.clear();
                         }
-                        None => train.hand_over(index, unsealed, bytes),
                     }
+                    inner.push(start..payload.end);
                 }
                 Step::Core => train.hand_over(index, unsealed, bytes),
             }
@@ -303,10 +309,69 @@ impl<'a, S: Sink + ?Sized> Train<'a, S> {
         let session = self.tables.sessions.get(&index)?;
         match &session.owner {
             Owner::Node { local, remote, plane: mine } if *local == self.tables.main && *mine == plane => {
-                Some(Ends { index, inbound: &session.inbound, remote })
+                Some(Ends { index, plane, inbound: &session.inbound, remote })
             }
             _ => None,
         }
+    }
+}
+
+/// The session that an end-to-end frame names, and the plane that it must be of.
+fn named(frame: &[u8], plane: Plane) -> Option<(u32, Plane)> {
+    Some((frame::index(frame)?, plane))
+}
+
+/// What is done with frames of one link: frames that begin alike, as those of one stream do, are decided on once.
+struct Judge<'a> {
+    tables: &'a Snapshot,
+    from: Hop,
+    last: Option<Judged<'a>>,
+}
+
+/// A decision, and what a frame must begin with for it to be the same.
+struct Judged<'a> {
+    head: usize,
+    before: Front,
+    after: Front,
+    verdict: Verdict<'a>,
+}
+
+#[derive(Clone, Copy)]
+struct Verdict<'a> {
+    step: Step,
+    /// The link to the neighbour that the frame goes on to, if it can be sent by threads.
+    next: Option<&'a Arc<Link>>,
+}
+
+impl Verdict<'_> {
+    const CORE: Self = Self { step: Step::Core, next: None };
+}
+
+impl<'a> Judge<'a> {
+    fn new(tables: &'a Snapshot, from: Hop) -> Self {
+        Self { tables, from, last: None }
+    }
+
+    /// As [`Picture::carry`](byway_network::Picture::carry); `before` is the front of `payload`.
+    fn carry(&mut self, before: &Front, payload: &mut [u8]) -> Verdict<'a> {
+        if let Some(last) = &self.last
+            && payload.len() >= last.head
+            && before.bytes[..last.head] == last.before.bytes[..last.head]
+        {
+            payload[..last.head].copy_from_slice(&last.after.bytes[..last.head]);
+            return last.verdict;
+        }
+        let Some(picture) = &self.tables.picture else { return Verdict::CORE };
+        let step = picture.carry(self.from, payload);
+        let (head, next) = match step {
+            Step::Forward { hop, head } => (head, self.tables.links.get(&hop)),
+            Step::Deliver { at, .. } => (at, None),
+            Step::Core => return Verdict::CORE,
+        };
+        let verdict = Verdict { step, next };
+        let is_known = head <= Front::LENGTH;
+        self.last = is_known.then(|| Judged { head, before: *before, after: Front::of(payload), verdict });
+        verdict
     }
 }
 

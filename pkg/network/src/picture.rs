@@ -17,13 +17,19 @@ pub trait Picture: Debug + Send + Sync {
 /// What to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Send it to this neighbour, over links of this family.
-    Forward(Hop),
+    /// Send it to this neighbour.
+    Forward {
+        /// The neighbour, and the family of links to use.
+        hop: Hop,
+        /// So many bytes at the front decided: a frame from the same neighbour that begins with the same ones, and is no
+        /// shorter, goes the same way and is changed to begin as this one does now.
+        head: usize,
+    },
     /// It is for the local node: its payload begins `at` so many bytes.
     Deliver {
         /// The plane that it came by.
         plane: Plane,
-        /// Bytes in front of the payload.
+        /// Bytes in front of the payload, which decided: whatever else begins with them is delivered too.
         at: usize,
     },
     /// The router itself shall see it, as it is: it is no data, or has no way, or makes no sense.

@@ -1,6 +1,7 @@
 //! A frame's way over a relay, and the planes that it may use.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use byway_identity::{Addr, SeededEntropy};
 use byway_network::{Family, Hop, Picture, Plane, Step};
@@ -35,7 +36,7 @@ impl Picture for Map {
         match next {
             Some(next) if frame[1] > 1 => {
                 frame[1] -= 1;
-                Step::Forward(*next)
+                Step::Forward { hop: *next, head: HEADER }
             }
             _ => Step::Core,
         }
@@ -319,4 +320,63 @@ fn only_the_peer_itself_keeps_its_link_alive_with_bare_frames() {
     chain.at(2, 1, Ecn::NotEct, &sealed(&chain, frame::MESSAGE, b"x"), 9999);
     assert_eq!(chain.links[1].inbound.received().frames, 0);
     assert_eq!(chain.ends[1].inbound.received().frames, 1);
+}
+
+/// A picture that counts how often it is asked.
+#[derive(Debug)]
+struct Counting {
+    map: Map,
+    asked: std::sync::Arc<AtomicUsize>,
+}
+
+impl Picture for Counting {
+    fn carry(&self, from: Hop, frame: &mut [u8]) -> Step {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.map.carry(from, frame)
+    }
+}
+
+#[test]
+fn frames_that_begin_alike_are_decided_on_once_and_others_each_for_itself() {
+    let mut chain = Chain::new();
+    let asked = std::sync::Arc::<AtomicUsize>::default();
+    let [a, b, c] = [0, 1, 2].map(|node| chain.world.nodes[node]);
+    let bc = Hop { peer: c, family: Family::Ip };
+    let maps =
+        [(1, Map { own: b, next: HashMap::from([(c, bc)]) }), (2, Map { own: c, next: HashMap::new() })];
+    for (node, map) in maps {
+        chain.tables[node].picture = Some(std::sync::Arc::new(Counting { map, asked: asked.clone() }));
+    }
+    let sent = chain.send(&[Super { size: 1282, payload: 30 * 1282, ..Super::default() }]);
+    let (relayed, _) = chain.at(1, 0, Ecn::NotEct, &sent.trains[0].2, sent.trains[0].3);
+    assert_eq!((relayed.trains.len(), asked.swap(0, Ordering::Relaxed)), (1, 1));
+
+    // For C, for A (to whom C knows no way) and for C in another plane, mixed.
+    let heads = [
+        (Plane::Any, c),
+        (Plane::Any, c),
+        (Plane::Any, a),
+        (Plane::Any, c),
+        (Plane::Anon, c),
+        (Plane::Any, c),
+    ];
+    let train: Vec<u8> = heads
+        .iter()
+        .enumerate()
+        .flat_map(|(number, (plane, target))| {
+            wrapped(&chain, *plane, target, &sealed(&chain, frame::MESSAGE, &[number as u8]))
+        })
+        .collect();
+    let (got, _) = chain.at(2, 1, Ecn::NotEct, &train, train.len() / heads.len());
+    let mut opened: Vec<u8> = Vec::new();
+    let mut closed = 0;
+    for (_, _, _, payload) in &got.unsealed {
+        match payload[..] {
+            [number] => opened.push(number),
+            _ => closed += 1,
+        }
+    }
+    assert_eq!((&opened[..], closed), (&[0, 1, 3, 5][..], 2));
+    // The fourth begins as those before the third, whose answer is no decision to keep.
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
