@@ -78,8 +78,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use byway_identity::Prefix;
 use byway_network::{
-    Class, Constraint, Cost, FrameError, Hop, Network, Outbox, Picture, Plane, Protocol, Route, Setup, To,
-    Unroutable,
+    Class, Constraint, Cost, FrameError, Hop, Map, Network, Outbox, Picture, Plane, Protocol, Route, Setup,
+    To, Unroutable,
 };
 
 pub use registry::Registry;
@@ -212,6 +212,10 @@ impl Network for Grove {
 
     fn routes(&self, limit: usize) -> Vec<Route> {
         self.router.routes(limit)
+    }
+
+    fn map(&self, limit: usize) -> Map {
+        self.router.map(limit)
     }
 
     fn generation(&self) -> u64 {

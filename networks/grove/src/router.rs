@@ -33,6 +33,7 @@ mod above;
 mod forward;
 mod hear;
 mod lookup;
+mod map;
 #[cfg(test)]
 mod pictures;
 mod probe;

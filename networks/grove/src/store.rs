@@ -59,6 +59,12 @@ impl Store {
         self.certs.range(first..).take_while(move |((id, _), _)| *id == tree).map(|((_, addr), _)| *addr)
     }
 
+    /// The certificates of a tree.
+    pub(crate) fn in_tree(&self, tree: TreeId) -> impl Iterator<Item = &Arc<Cert>> + '_ {
+        let of_tree = self.certs.range((tree, Addr::NOBODY)..).take_while(move |((id, _), _)| *id == tree);
+        of_tree.map(|(_, cert)| cert)
+    }
+
     /// Takes a certificate in if it is newer than what is held, and there is room.
     pub(crate) fn insert(&mut self, cert: Arc<Cert>) -> bool {
         let key = (cert.tree, cert.child());
