@@ -260,6 +260,10 @@ impl Router {
             self.changed = true;
         }
         self.emit_pulses(now, out);
+        // The zeros of a summary have waited for their time.
+        if self.trees.values().any(|tree| self.tree_wake(tree).is_some_and(|wake| wake <= now)) {
+            self.flush_due = true;
+        }
         self.seek_again(now, out);
         self.probe_again(now, out);
         self.remotes.sweep(now);

@@ -93,3 +93,14 @@ fn an_idle_node_says_little() {
     let bytes = (0..60).map(|node| world.bytes_out(node)).sum::<u64>() - before;
     assert!(bytes / 60 / 60 <= 100, "{} B/s for each node", bytes / 60 / 60);
 }
+
+#[test]
+fn an_idle_node_sleeps() {
+    let topology = Topology::random(60, 50, &mut Dice::new(9));
+    let mut world = World::of(9, shared, &topology, Wire::clean(Class::UDP));
+    world.run_for(Duration::from_secs(30));
+    let before = world.happened();
+    world.run_for(Duration::from_secs(120));
+    let events = (world.happened() - before) / 60 / 120;
+    assert!(events <= 20, "{events} events a second for each node");
+}
