@@ -8,6 +8,7 @@ mod lab;
 mod page;
 mod standing;
 
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,6 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use byway_sim::{Dice, Kind, Terrain};
 
+use crate::atlas::Atlas;
 use crate::memory;
 
 pub use bounds::{Bound, Goal};
@@ -29,6 +31,9 @@ pub struct Arguments {
     /// overlay, ba, tree, rgg, grid, or all of them.
     #[arg(long, default_value = "all")]
     pub topology: String,
+    /// A map of a real network, instead of those: as much of it as so many nodes. Nothing is held against a bound there.
+    #[arg(long, value_name = "FILE")]
+    pub map: Option<PathBuf>,
     /// The seed of all chance.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -84,7 +89,10 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         bail!("between 16 and a million nodes, please");
     }
     let begun = Instant::now();
-    let plans = plans(arguments, &kinds);
+    let plans = match &arguments.map {
+        None => plans(arguments, &kinds),
+        Some(file) => vec![of_map(arguments, file)?],
+    };
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Vec<Figure>)>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -141,6 +149,20 @@ fn plans(arguments: &Arguments, kinds: &[Kind]) -> Vec<Plan> {
         );
     }
     plans
+}
+
+/// The world of a map.
+fn of_map(arguments: &Arguments, file: &Path) -> Result<Plan> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let atlas = Atlas::read(&text).with_context(|| file.display().to_string())?;
+    Ok(Plan {
+        name: file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+        terrain: atlas.terrain(arguments.nodes, &mut Dice::new(arguments.seed)),
+        kind: None,
+        seed: arguments.seed,
+        trees: arguments.trees,
+        quiet: arguments.quiet,
+    })
 }
 
 fn tell(figures: &[Figure]) {

@@ -4,6 +4,7 @@
 //! other on the same world, and `replay` follows one message hop by hop. The worlds themselves are [`byway_sim`]'s.
 
 pub mod adversary;
+pub mod atlas;
 pub mod compare;
 pub mod frames;
 pub mod goals;
