@@ -37,8 +37,10 @@ pub enum Goal {
     ChurnBytes,
     /// The same while nothing changes.
     IdleBytes,
-    /// Frames for one lookup, questions and answers.
+    /// Frames that carry the question of one lookup.
     LookupFrames,
+    /// Frames that carry its answers.
+    AnswerFrames,
     /// Memory of one router, the largest of those looked at.
     Memory,
 }
@@ -81,7 +83,7 @@ impl Goal {
             Self::OneDeath | Self::ManyDeaths | Self::RootDeath | Self::ColdStart => "s",
             Self::Certificates => "certificates",
             Self::ChurnBytes | Self::IdleBytes => "B/s",
-            Self::LookupFrames => "frames",
+            Self::LookupFrames | Self::AnswerFrames => "frames",
             Self::Memory => "B",
         }
     }
@@ -103,7 +105,8 @@ impl Goal {
             Self::Certificates => "certificates held per node",
             Self::ChurnBytes => "control per node, sessions of 1 h mean",
             Self::IdleBytes => "control per node, nothing changes",
-            Self::LookupFrames => "frames per lookup",
+            Self::LookupFrames => "frames per lookup: the question",
+            Self::AnswerFrames => "frames per lookup: answers on their way back",
             Self::Memory => "memory of one node, largest looked at",
         }
     }
@@ -142,6 +145,7 @@ impl Goal {
                 ([300.0, 300.0, 300.0, 800.0, 800.0], [300.0, 300.0, 500.0, 1_500.0, 1_500.0])
             }
             Self::IdleBytes => ([100.0; 5], [100.0; 5]),
+            Self::AnswerFrames => return None,
             Self::LookupFrames => ([10.0, 10.0, 15.0, 30.0, 40.0], [15.0, 18.0, 25.0, 120.0, 150.0]),
             Self::Memory => ([f64::from(1 << 20); 5], [f64::from(1 << 20); 5]),
         };

@@ -199,16 +199,18 @@ impl<'a> Lab<'a> {
     }
 
     fn first_frames(&mut self, pairs: &[(usize, usize)]) {
-        let asked = |world: &World<Grove>| world.sent_by_all(LOOKUP).frames + world.sent_by_all(FOUND).frames;
-        let before = asked(&self.world);
+        let frames = |world: &World<Grove>| [LOOKUP, FOUND].map(|kind| world.sent_by_all(kind).frames);
+        let before = frames(&self.world);
         let sent = self.send(pairs);
-        let frames = (asked(&self.world) - before) as f64 / pairs.len() as f64;
+        let after = frames(&self.world);
         let (stretch, share) = self.stretch(&sent);
         self.figure(Goal::FirstFrameMean, mean(&stretch));
         self.figure(Goal::FirstFrameP99, p99(&stretch));
         self.figure(Goal::FirstFrameDelivered, share);
         if self.plan.trees == Config::default().trees {
-            self.figure(Goal::LookupFrames, frames);
+            for (at, goal) in [Goal::LookupFrames, Goal::AnswerFrames].into_iter().enumerate() {
+                self.figure(goal, (after[at] - before[at]) as f64 / pairs.len() as f64);
+            }
         }
     }
 
