@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use byway_netns::{Graph, Mesh, Pair, Random, Stretch, World};
 use nix::sys::signal::Signal;
 
+pub(crate) use page::{keep, put};
 pub use page::{section, write};
 pub use record::{Answers, Lengths, Report, Row};
 pub use subject::Subject;

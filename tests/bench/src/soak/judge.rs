@@ -35,7 +35,7 @@ pub struct Stalls {
 }
 
 /// Memory of a daemon over time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Growth {
     /// The host.
     pub host: String,

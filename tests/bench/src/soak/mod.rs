@@ -4,6 +4,7 @@
 //! and both daemons get another configuration now and then. What is judged: the longest time without a byte, by the counter of the
 //! receiving device; memory that grows; and panics.
 
+pub mod churn;
 mod judge;
 mod neighbours;
 mod watch;
