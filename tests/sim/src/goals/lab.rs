@@ -147,20 +147,29 @@ impl<'a> Lab<'a> {
     }
 
     fn at_rest(&mut self) {
-        let bytes = self.bytes_per_second(COUNTED);
+        let bytes = self.bytes_per_second(|world| world.run_for(COUNTED));
         self.figure(Goal::IdleBytes, bytes);
         let nodes = self.world.len();
         let certs: usize = (0..nodes).map(|node| self.world.router(node).stats().certs).sum();
         self.figure(Goal::Certificates, certs as f64 / nodes as f64);
     }
 
-    /// Bytes that a living node sends per second, on average over `time`.
-    fn bytes_per_second(&mut self, time: Duration) -> f64 {
-        let all = |world: &World<Grove>| (0..world.len()).map(|node| world.bytes_out(node)).sum::<u64>();
-        let before = all(&self.world);
-        self.world.run_for(time);
+    /// Bytes that a living node sends per second, on average over the time that `live` lets pass.
+    fn bytes_per_second(&mut self, live: impl FnOnce(&mut World<Grove>)) -> f64 {
+        let sent = |world: &World<Grove>| {
+            std::array::from_fn::<u64, 16, _>(|kind| world.sent_by_all(kind as u8).bytes)
+        };
+        let (before, began) = (sent(&self.world), self.world.elapsed());
+        live(&mut self.world);
         let living = (0..self.world.len()).filter(|node| self.world.is_alive(*node)).count();
-        (all(&self.world) - before) as f64 / time.as_secs_f64() / living as f64
+        let share = 1.0 / (self.world.elapsed() - began).as_secs_f64() / living as f64;
+        let after = sent(&self.world);
+        let each = after.iter().zip(&before).map(|(after, before)| (after - before) as f64 * share);
+        let kinds: Vec<f64> = each.collect();
+        let told = kinds.iter().enumerate().filter(|(_, bytes)| **bytes >= 0.5);
+        let told: Vec<String> = told.map(|(kind, bytes)| format!("{kind:02x} {bytes:.0}")).collect();
+        self.told(&format!("B/s by kind of frame: {}", told.join(", ")));
+        kinds.iter().sum()
     }
 
     /// Strangers in the largest part of the network.
@@ -319,14 +328,13 @@ impl<'a> Lab<'a> {
     }
 
     fn churn(&mut self) {
-        let mut churn =
-            Churn::new(&mut self.world, Duration::from_secs(3_600), Duration::from_secs(3_600 / 19));
-        churn.run_for(&mut self.world, Duration::from_secs(20));
-        let all = |world: &World<Grove>| (0..world.len()).map(|node| world.bytes_out(node)).sum::<u64>();
-        let before = all(&self.world);
-        churn.run_for(&mut self.world, COUNTED);
-        let living = (0..self.world.len()).filter(|node| self.world.is_alive(*node)).count();
-        let bytes = (all(&self.world) - before) as f64 / COUNTED.as_secs_f64() / living as f64;
+        let (session, pause) = (Duration::from_secs(3_600), Duration::from_secs(3_600 / 19));
+        let mut churn = Churn::new(&mut self.world, session, pause);
+        // Until what so many deaths at once have left is over.
+        churn.run_for(&mut self.world, SETTLE);
+        let bytes = self.bytes_per_second(|world| {
+            churn.run_for(world, COUNTED);
+        });
         self.figure(Goal::ChurnBytes, bytes);
     }
 
