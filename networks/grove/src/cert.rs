@@ -63,11 +63,9 @@ impl Seq {
     }
 }
 
-/// A node lets another one be its child.
+/// What an offer says. Read from a frame it may be forged.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Offer {
-    pub(crate) child: Addr,
-    pub(crate) parent: Addr,
+pub(crate) struct OfferClaim {
     child_key: [u8; 32],
     parent_key: [u8; 32],
     pub(crate) label: u16,
@@ -76,7 +74,26 @@ pub(crate) struct Offer {
     pub(crate) cost: u16,
     /// Until when it is good, in minutes since 1970.
     pub(crate) not_after: u32,
-    signature: Signature,
+    pub(crate) signature: Signature,
+}
+
+/// What a certificate says. Read from a frame it may be forged.
+///
+/// Nothing of it is hashed yet: most certificates that come in are known, and known ones are found by their signatures.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct CertClaim {
+    pub(crate) offer: OfferClaim,
+    pub(crate) tree: TreeId,
+    pub(crate) seq: Seq,
+    pub(crate) signature: Signature,
+}
+
+/// A node lets another one be its child.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Offer {
+    claim: OfferClaim,
+    pub(crate) child: Addr,
+    pub(crate) parent: Addr,
 }
 
 /// A node has taken an offer: its place in one tree.
@@ -97,7 +114,7 @@ pub(crate) struct Pulse {
     pub(crate) root: Addr,
     root_key: [u8; 32],
     pub(crate) seq: Seq,
-    signature: Signature,
+    pub(crate) signature: Signature,
 }
 
 pub(crate) fn write_key(writer: &mut Writer, raw: &[u8; 32]) {
@@ -127,33 +144,7 @@ fn hash(purpose: &str, network: &NetworkId, whole: &[u8]) -> Hash {
     shake256(&[network.as_bytes(), purpose.as_bytes(), whole])
 }
 
-impl Offer {
-    pub(crate) fn make(
-        key: &SigningKey,
-        network: &NetworkId,
-        child_key: [u8; 32],
-        step: Step,
-        class: Class,
-        not_after: u32,
-    ) -> Self {
-        let parent_key = *key.public().as_raw();
-        let mut offer = Self {
-            child: addr_of(&child_key),
-            parent: addr_of(&parent_key),
-            child_key,
-            parent_key,
-            label: step.label,
-            class,
-            cost: step.cost,
-            not_after,
-            signature: Signature::from_bytes([0; 64]),
-        };
-        let mut said = Writer::new();
-        offer.write_said(&mut said);
-        offer.signature = sign(key, OFFER_PURPOSE, network, said.as_slice());
-        offer
-    }
-
+impl OfferClaim {
     /// The link from the parent to the child.
     pub(crate) fn step(&self) -> Step {
         Step { label: self.label, cost: self.cost }
@@ -167,7 +158,11 @@ impl Offer {
 
     /// Whether it is a root's offer to itself.
     pub(crate) fn is_root(&self) -> bool {
-        self.child == self.parent
+        self.child_key == self.parent_key
+    }
+
+    pub(crate) fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn write_said(&self, writer: &mut Writer) {
@@ -191,20 +186,103 @@ impl Offer {
         }
         let not_after = reader.u32_be()?;
         let signature = Signature::from_bytes(reader.array()?);
-        let (child, parent) = (addr_of(&child_key), addr_of(&parent_key));
-        Ok(Self { child, parent, child_key, parent_key, label, class, cost, not_after, signature })
-    }
-
-    pub(crate) fn hash(&self, network: &NetworkId) -> Hash {
-        let mut whole = Writer::new();
-        self.write(&mut whole);
-        hash(OFFER_PURPOSE, network, whole.as_slice())
+        Ok(Self { child_key, parent_key, label, class, cost, not_after, signature })
     }
 
     pub(crate) fn is_genuine(&self, network: &NetworkId) -> bool {
         let mut said = Writer::new();
         self.write_said(&mut said);
         is_signed(&self.parent_key, OFFER_PURPOSE, network, said.as_slice(), &self.signature)
+    }
+
+    /// The offer, with the addresses that follow from the keys.
+    pub(crate) fn named(self) -> Offer {
+        let (child, parent) = (addr_of(&self.child_key), addr_of(&self.parent_key));
+        Offer { claim: self, child, parent }
+    }
+}
+
+impl Offer {
+    pub(crate) fn make(
+        key: &SigningKey,
+        network: &NetworkId,
+        child_key: [u8; 32],
+        step: Step,
+        class: Class,
+        not_after: u32,
+    ) -> Self {
+        let parent_key = *key.public().as_raw();
+        let signature = Signature::from_bytes([0; 64]);
+        let Step { label, cost } = step;
+        let mut claim = OfferClaim { child_key, parent_key, label, class, cost, not_after, signature };
+        let mut said = Writer::new();
+        claim.write_said(&mut said);
+        claim.signature = sign(key, OFFER_PURPOSE, network, said.as_slice());
+        claim.named()
+    }
+
+    /// What is said of it in frames.
+    pub(crate) fn claim(&self) -> &OfferClaim {
+        &self.claim
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_nobody(self, child: Addr) -> Self {
+        Self { child, ..self }
+    }
+}
+
+impl std::ops::Deref for Offer {
+    type Target = OfferClaim;
+
+    fn deref(&self) -> &OfferClaim {
+        &self.claim
+    }
+}
+
+impl CertClaim {
+    fn write_said(&self, writer: &mut Writer) {
+        write_cert(writer, &self.offer, self.tree, self.seq);
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        self.write_said(writer);
+        writer.bytes(self.signature.as_bytes());
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let offer = OfferClaim::read(reader)?;
+        let tree = TreeId::from_byte(reader.u8()?).ok_or(Malformed::Invalid("tree"))?;
+        if !tree.has(offer.class.family()) && !offer.is_root() {
+            return Err(Malformed::Invalid("class outside the plane of the tree"));
+        }
+        let seq = Seq::read(reader)?;
+        let signature = Signature::from_bytes(reader.array()?);
+        Ok(Self { offer, tree, seq, signature })
+    }
+
+    pub(crate) fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// Whether the child said so; the offer is checked by itself.
+    pub(crate) fn is_genuine(&self, network: &NetworkId) -> bool {
+        let mut said = Writer::new();
+        self.write_said(&mut said);
+        is_signed(&self.offer.child_key, CERT_PURPOSE, network, said.as_slice(), &self.signature)
+    }
+
+    /// The address of the node that speaks.
+    pub(crate) fn child(&self) -> Addr {
+        addr_of(&self.offer.child_key)
+    }
+
+    /// The certificate under this offer, which is the one that it names.
+    pub(crate) fn under(self, offer: Arc<Offer>, network: &NetworkId) -> Cert {
+        let Self { tree, seq, signature, .. } = self;
+        let mut cert = Cert { offer, tree, seq, signature, id: 0 };
+        cert.id = cert.id_in(network);
+        cert
     }
 }
 
@@ -217,11 +295,11 @@ impl Cert {
         tree: TreeId,
         seq: Seq,
     ) -> Self {
-        let mut cert = Self { offer, tree, seq, signature: Signature::from_bytes([0; 64]), id: 0 };
         let mut said = Writer::new();
-        cert.write_said(&mut said);
-        cert.signature = sign(key, CERT_PURPOSE, network, said.as_slice());
-        cert.id = id_of(&cert.hash(network));
+        write_cert(&mut said, &offer, tree, seq);
+        let signature = sign(key, CERT_PURPOSE, network, said.as_slice());
+        let mut cert = Self { offer, tree, seq, signature, id: 0 };
+        cert.id = cert.id_in(network);
         cert
     }
 
@@ -233,43 +311,35 @@ impl Cert {
         self.offer.parent
     }
 
-    fn write_said(&self, writer: &mut Writer) {
-        self.offer.write(writer);
-        writer.u8(self.tree.byte());
-        self.seq.write(writer);
+    pub(crate) fn signature(&self) -> &Signature {
+        &self.signature
     }
 
-    pub(crate) fn write(&self, writer: &mut Writer) {
-        self.write_said(writer);
-        writer.bytes(self.signature.as_bytes());
+    /// What is said of it in frames.
+    pub(crate) fn claim(&self) -> CertClaim {
+        let Self { tree, seq, .. } = *self;
+        CertClaim { offer: self.offer.claim.clone(), tree, seq, signature: self.signature }
     }
 
-    /// Reads a certificate, which may be forged; its offer is not yet shared.
-    pub(crate) fn read(reader: &mut Reader<'_>, network: &NetworkId) -> Result<Self, Malformed> {
-        let offer = Arc::new(Offer::read(reader)?);
-        let tree = TreeId::from_byte(reader.u8()?).ok_or(Malformed::Invalid("tree"))?;
-        if !tree.has(offer.class.family()) && !offer.is_root() {
-            return Err(Malformed::Invalid("class outside the plane of the tree"));
-        }
-        let seq = Seq::read(reader)?;
-        let signature = Signature::from_bytes(reader.array()?);
-        let mut cert = Self { offer, tree, seq, signature, id: 0 };
-        cert.id = id_of(&cert.hash(network));
-        Ok(cert)
+    /// Whether it says just this.
+    pub(crate) fn says(&self, claim: &CertClaim) -> bool {
+        self.offer.claim == claim.offer
+            && (self.tree, self.seq) == (claim.tree, claim.seq)
+            && self.signature == claim.signature
     }
 
-    pub(crate) fn hash(&self, network: &NetworkId) -> Hash {
+    fn id_in(&self, network: &NetworkId) -> u64 {
         let mut whole = Writer::new();
-        self.write(&mut whole);
-        hash(CERT_PURPOSE, network, whole.as_slice())
+        write_cert(&mut whole, &self.offer, self.tree, self.seq);
+        whole.bytes(self.signature.as_bytes());
+        id_of(&hash(CERT_PURPOSE, network, whole.as_slice()))
     }
+}
 
-    /// Whether the child said so; the offer is checked by itself.
-    pub(crate) fn is_genuine(&self, network: &NetworkId) -> bool {
-        let mut said = Writer::new();
-        self.write_said(&mut said);
-        is_signed(&self.offer.child_key, CERT_PURPOSE, network, said.as_slice(), &self.signature)
-    }
+fn write_cert(writer: &mut Writer, offer: &OfferClaim, tree: TreeId, seq: Seq) {
+    offer.write(writer);
+    writer.u8(tree.byte());
+    seq.write(writer);
 }
 
 fn id_of(hash: &Hash) -> u64 {
@@ -350,12 +420,12 @@ pub(crate) mod tests {
 
     fn bytes_of(cert: &Cert) -> Vec<u8> {
         let mut writer = Writer::new();
-        cert.write(&mut writer);
+        cert.claim().write(&mut writer);
         writer.finish().to_vec()
     }
 
     fn believed(bytes: &[u8], network: &NetworkId) -> bool {
-        let cert = Cert::read(&mut Reader::new(bytes), network);
+        let cert = CertClaim::read(&mut Reader::new(bytes));
         cert.is_ok_and(|cert| cert.is_genuine(network) && cert.offer.is_genuine(network))
     }
 
@@ -364,10 +434,12 @@ pub(crate) mod tests {
         for cert in [cert(1, 2, 3), cert(4, 4, 1)] {
             let bytes = bytes_of(&cert);
             assert!(bytes.len() < 250, "{} bytes", bytes.len());
-            assert_eq!(Cert::read(&mut Reader::new(&bytes), &network()), Ok(cert));
+            let claim = CertClaim::read(&mut Reader::new(&bytes)).expect("it is one");
+            assert!(cert.says(&claim));
+            assert_eq!(claim.clone().under(Arc::new(claim.offer.named()), &network()), cert);
             assert!(believed(&bytes, &network()));
             for length in 0..bytes.len() {
-                assert!(Cert::read(&mut Reader::new(&bytes[..length]), &network()).is_err());
+                assert!(CertClaim::read(&mut Reader::new(&bytes[..length])).is_err());
             }
         }
     }
@@ -422,7 +494,10 @@ pub(crate) mod tests {
             let offer = Offer::make(&key(parent), &network(), child_key, Step { label, cost }, Class::UDP, 1);
             let mut writer = Writer::new();
             offer.write(&mut writer);
-            assert!(Offer::read(&mut Reader::new(writer.as_slice())).is_err(), "{parent} {label} {cost}");
+            assert!(
+                OfferClaim::read(&mut Reader::new(writer.as_slice())).is_err(),
+                "{parent} {label} {cost}"
+            );
         }
     }
 
@@ -444,8 +519,10 @@ pub(crate) mod tests {
             let at = at.index(bytes.len());
             bytes[at] = byte;
             let mut reader = Reader::new(&bytes);
-            if let Ok(cert) = Cert::read(&mut reader, &network()) {
-                prop_assert_eq!(&bytes_of(&cert)[..], &bytes[..bytes.len() - reader.remaining()]);
+            if let Ok(claim) = CertClaim::read(&mut reader) {
+                let mut writer = Writer::new();
+                claim.write(&mut writer);
+                prop_assert_eq!(writer.as_slice(), &bytes[..bytes.len() - reader.remaining()]);
             }
         }
     }

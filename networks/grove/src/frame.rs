@@ -19,7 +19,7 @@ use byway_identity::Prefix;
 use byway_network::{Class, Family, FrameError, Plane};
 use byway_wire::{Malformed, Reader, VARINT_MAX, Writer};
 
-use crate::cert::{Cert, Offer, Pulse, read_key, write_key};
+use crate::cert::{CertClaim, OfferClaim, Pulse, read_key, write_key};
 use crate::coords::{Coords, LABEL_BOUND, Step, label};
 use crate::filter::{BITS, Bits};
 use crate::location::Location;
@@ -64,8 +64,8 @@ pub(crate) struct Hello {
 /// One item of CERTS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
-    Offer(Offer),
-    Cert(Cert),
+    Offer(OfferClaim),
+    Cert(CertClaim),
     Pulse(Pulse),
 }
 
@@ -141,11 +141,7 @@ const GONE: u8 = 0xf0;
 
 impl Frame {
     /// Reads a frame that came over a link of `family`. Nothing in it has been checked but its form.
-    pub(crate) fn parse(
-        bytes: &[u8],
-        family: Family,
-        network: &byway_network::NetworkId,
-    ) -> Result<Self, FrameError> {
+    pub(crate) fn parse(bytes: &[u8], family: Family) -> Result<Self, FrameError> {
         let mut reader = Reader::new(bytes);
         let r = &mut reader;
         let frame = match r.u8()? {
@@ -153,8 +149,8 @@ impl Frame {
             CERTS => {
                 let count = count(r, ITEMS_MAX)?;
                 let items = (0..count).map(|_| match r.u8()? {
-                    1 => Ok(Item::Offer(Offer::read(r)?)),
-                    2 => Ok(Item::Cert(Cert::read(r, network)?)),
+                    1 => Ok(Item::Offer(OfferClaim::read(r)?)),
+                    2 => Ok(Item::Cert(CertClaim::read(r)?)),
                     3 => Ok(Item::Pulse(Pulse::read(r)?)),
                     _ => Err(Malformed::Invalid("kind of item")),
                 });

@@ -1,6 +1,6 @@
 //! What is kept for each hop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,17 @@ pub(crate) struct Below {
 pub(crate) struct Shown {
     pub(crate) id: ShortId,
     pub(crate) family: Family,
-    pub(crate) hash: u64,
+    pub(crate) look_at: u64,
+}
+
+/// What a view tells of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) class: Class,
+    pub(crate) cost: u16,
+    pub(crate) carries: bool,
+    /// Stands for its coordinates.
+    pub(crate) coords: u64,
 }
 
 /// What both ends compare.
@@ -102,24 +112,33 @@ pub(crate) struct Peer {
     pub(crate) offer_in: Option<Arc<Offer>>,
     pub(crate) offer_out: Option<Arc<Offer>>,
     /// The certificates that it has for sure, by id.
-    pub(crate) knows: BTreeSet<u64>,
+    pub(crate) knows: Vec<u64>,
+    /// The state of the own chains, and the offer, that it was last told.
+    pub(crate) told_at: Option<(u64, u64)>,
     /// What it should have got, what it says it has, and what we have said that we have.
     pub(crate) told: Sums,
     pub(crate) has: Sums,
     pub(crate) said: Option<Sums>,
-    /// It has sent something that it wants to know of whether it came.
-    pub(crate) ack_due: bool,
+    /// When to say that what it sent has come.
+    pub(crate) acknowledge_at: Option<Instant>,
     pub(crate) retry: Option<Again>,
 
     /// Its places in the trees: by the certificates, or, of a hub, as it said.
     pub(crate) coords: Coords,
+    /// When its chains last changed, by the store's count.
+    pub(crate) coords_at: u64,
     /// Of a hub: the link from there to here.
     pub(crate) step: Option<Step>,
     pub(crate) below: BTreeMap<TreeId, Below>,
     pub(crate) view: Arc<Vec<Seen>>,
     pub(crate) blame: Blame,
     pub(crate) view_version: u32,
+    /// How it looks to others, and when that last changed, by the router's count.
+    pub(crate) look: Option<Look>,
+    pub(crate) look_at: u64,
+    /// What it has been shown, and up to which look of all peers.
     pub(crate) shown: Vec<Shown>,
+    pub(crate) shown_at: u64,
     pub(crate) show_at: Option<Instant>,
     pub(crate) shows: Allowance,
 
@@ -151,19 +170,24 @@ impl Peer {
             greeting: Some(Again::after(now, Duration::from_millis(250))),
             offer_in: None,
             offer_out: None,
-            knows: BTreeSet::new(),
+            knows: Vec::new(),
+            told_at: None,
             told: Sums::default(),
             has: Sums::default(),
             said: None,
-            ack_due: false,
+            acknowledge_at: None,
             retry: None,
             coords: Coords::default(),
+            coords_at: 0,
             step: None,
             below: BTreeMap::new(),
             view: Arc::default(),
             blame: Blame::default(),
             view_version: 0,
+            look: None,
+            look_at: 0,
             shown: Vec::new(),
+            shown_at: 0,
             show_at: None,
             shows: allow(4, 1_000),
             newcomers: allow(1_024, 1_000 / 32),
@@ -199,11 +223,30 @@ impl Peer {
         Cost::decode(self.cost()).units().max(1)
     }
 
+    /// Notes that it has the certificate with this id. False if it is known to have it.
+    pub(crate) fn learns(&mut self, id: u64) -> bool {
+        let at = self.knows.binary_search(&id);
+        if let Err(at) = at {
+            self.knows.insert(at, id);
+        }
+        at.is_err()
+    }
+
+    /// It has sent something that it wants to know of whether it came: one answer serves for all that comes in a short while.
+    pub(crate) fn acknowledge_soon(&mut self, now: Instant) {
+        self.acknowledge_at.get_or_insert(now + ACKNOWLEDGE);
+    }
+
     /// How long to wait for an answer.
     pub(crate) fn patience(&self) -> Duration {
-        Duration::from_millis(250) + Duration::from_micros(400 * u64::from(self.units().min(100_000)))
+        Duration::from_millis(250)
+            + ACKNOWLEDGE
+            + Duration::from_micros(400 * u64::from(self.units().min(100_000)))
     }
 }
+
+/// How long an answer waits for more to answer.
+const ACKNOWLEDGE: Duration = Duration::from_millis(50);
 
 /// The wire form of a cost, never 0.
 pub(crate) fn announced(cost: Cost) -> u16 {

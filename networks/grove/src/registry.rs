@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use byway_identity::Signature;
 use byway_network::NetworkId;
 
-use crate::cert::{Cert, Hash, Offer, Pulse};
+use crate::cert::{Cert, CertClaim, Hash, Offer, OfferClaim, Pulse};
 
 /// Most pulses that are remembered.
 const PULSES_MAX: usize = 4_096;
@@ -15,18 +16,26 @@ const SWEEP_MIN: usize = 1_024;
 /// Offers, certificates and pulses whose signatures have been checked, each once.
 ///
 /// A node has one of its own. Nodes of one process may share one (see [`Config`](crate::Config)): then a certificate is
-/// checked once and stored once for all of them. It is keyed by a hash of all that was signed, of the signature and of
-/// the network, so an entry says nothing but what the check itself would say.
+/// checked once and stored once for all of them. It is looked up by its signature, and believed if every byte of it is what
+/// was checked, in the same network; so an entry says nothing but what the check itself would say.
 #[derive(Clone, Default)]
 pub struct Registry(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    offers: HashMap<Hash, Weak<Offer>>,
-    certs: HashMap<Hash, Weak<Cert>>,
+    offers: HashMap<Key, Weak<Offer>>,
+    certs: HashMap<Key, Weak<Cert>>,
     pulses: HashSet<Hash>,
     sweep_at: usize,
     checks: u64,
+}
+
+/// The network, and the first half of a signature: which is enough to find what it belongs to, and proves nothing.
+type Key = (NetworkId, [u8; 32]);
+
+fn key(network: &NetworkId, signature: &Signature) -> Key {
+    let (front, _) = signature.as_bytes().split_at(32);
+    (*network, front.try_into().expect("a signature has 64 bytes"))
 }
 
 impl Registry {
@@ -46,45 +55,51 @@ impl Registry {
     }
 
     /// The certificate, if it has been checked before.
-    pub(crate) fn known(&self, cert: &Cert, network: &NetworkId) -> Option<Arc<Cert>> {
-        self.lock().certs.get(&cert.hash(network))?.upgrade()
+    pub(crate) fn known(&self, claim: &CertClaim, network: &NetworkId) -> Option<Arc<Cert>> {
+        let known = self.lock().certs.get(&key(network, claim.signature()))?.upgrade()?;
+        known.says(claim).then_some(known)
+    }
+
+    fn known_offer(&self, claim: &OfferClaim, network: &NetworkId) -> Option<Arc<Offer>> {
+        let known = self.lock().offers.get(&key(network, claim.signature()))?.upgrade()?;
+        (known.claim() == claim).then_some(known)
     }
 
     /// The offer, shared, if it is genuine.
-    pub(crate) fn offer(&self, offer: Offer, network: &NetworkId) -> Option<Arc<Offer>> {
-        let hash = offer.hash(network);
-        if let Some(known) = self.lock().offers.get(&hash).and_then(Weak::upgrade) {
+    pub(crate) fn offer(&self, claim: OfferClaim, network: &NetworkId) -> Option<Arc<Offer>> {
+        if let Some(known) = self.known_offer(&claim, network) {
             return Some(known);
         }
-        let genuine = offer.is_genuine(network);
-        let mut inner = self.lock();
-        inner.checks += 1;
-        genuine.then(|| {
-            let offer = Arc::new(offer);
-            inner.offers.insert(hash, Arc::downgrade(&offer));
-            inner.sweep();
-            offer
-        })
+        let genuine = claim.is_genuine(network);
+        self.lock().checks += 1;
+        genuine.then(|| self.own_offer(claim.named(), network))
     }
 
     /// The certificate, shared, if it and its offer are genuine.
-    pub(crate) fn cert(&self, cert: Cert, network: &NetworkId) -> Option<Arc<Cert>> {
-        if let Some(known) = self.known(&cert, network) {
+    pub(crate) fn cert(&self, claim: CertClaim, network: &NetworkId) -> Option<Arc<Cert>> {
+        if let Some(known) = self.known(&claim, network) {
             return Some(known);
         }
-        let offer = self.offer(Arc::unwrap_or_clone(cert.offer), network)?;
-        let cert = Cert { offer, ..cert };
-        let genuine = cert.is_genuine(network);
+        let offer = self.offer(claim.offer.clone(), network)?;
+        let genuine = claim.is_genuine(network);
         self.lock().checks += 1;
-        genuine.then(|| self.own_cert(cert, network))
+        genuine.then(|| self.own_cert(claim.under(offer, network), network))
+    }
+
+    /// Shares an offer that the local node has just made.
+    pub(crate) fn own_offer(&self, offer: Offer, network: &NetworkId) -> Arc<Offer> {
+        let offer = Arc::new(offer);
+        let mut inner = self.lock();
+        inner.offers.insert(key(network, offer.signature()), Arc::downgrade(&offer));
+        inner.sweep();
+        offer
     }
 
     /// Shares a certificate that the local node has just made.
     pub(crate) fn own_cert(&self, cert: Cert, network: &NetworkId) -> Arc<Cert> {
         let cert = Arc::new(cert);
         let mut inner = self.lock();
-        inner.certs.insert(cert.hash(network), Arc::downgrade(&cert));
-        inner.offers.insert(cert.offer.hash(network), Arc::downgrade(&cert.offer));
+        inner.certs.insert(key(network, cert.signature()), Arc::downgrade(&cert));
         inner.sweep();
         cert
     }
@@ -138,21 +153,21 @@ mod tests {
     #[test]
     fn a_certificate_is_checked_once_and_stored_once() {
         let registry = Registry::new();
-        let first = registry.cert(cert(1, 2, 1), &network()).expect("it is genuine");
+        let first = registry.cert(cert(1, 2, 1).claim(), &network()).expect("it is genuine");
         let checks = registry.checks();
         assert_eq!(checks, 2, "its own signature and that of the offer");
-        let again = registry.cert(cert(1, 2, 1), &network()).expect("it is genuine");
+        let again = registry.cert(cert(1, 2, 1).claim(), &network()).expect("it is genuine");
         assert!(Arc::ptr_eq(&first, &again));
         assert_eq!(registry.checks(), checks);
-        registry.cert(cert(1, 2, 2), &network()).expect("it is genuine");
+        registry.cert(cert(1, 2, 2).claim(), &network()).expect("it is genuine");
         assert_eq!(registry.checks(), checks + 1, "the offer is known");
     }
 
     #[test]
     fn a_certificate_of_another_network_is_checked_anew() {
         let registry = Registry::new();
-        assert!(registry.cert(cert(1, 2, 1), &network()).is_some());
-        assert!(registry.cert(cert(1, 2, 1), &NetworkId::new("other", None)).is_none());
+        assert!(registry.cert(cert(1, 2, 1).claim(), &network()).is_some());
+        assert!(registry.cert(cert(1, 2, 1).claim(), &NetworkId::new("other", None)).is_none());
     }
 
     #[test]

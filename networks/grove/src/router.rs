@@ -87,8 +87,12 @@ pub(crate) struct Router {
     backs: Backs,
     next_path: u64,
     trail: Arc<Trail>,
-    /// Something happened that the trees may depend on.
-    changed: bool,
+    /// What the trees may depend on has changed.
+    news: News,
+    /// When a certificate of an own chain last changed, by the store's count.
+    chains_at: u64,
+    /// Grows with each change that views may show.
+    looks: u64,
     /// Something has to be told.
     flush_due: bool,
     flushes: Allowance,
@@ -98,6 +102,37 @@ pub(crate) struct Router {
     moved: bool,
     generation: u64,
     scene: OnceCell<Arc<Scene>>,
+}
+
+/// Of which trees there is news.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct News(u32);
+
+impl News {
+    /// Of all, or of who is there at all.
+    fn all(&mut self) {
+        self.0 = u32::MAX;
+    }
+
+    fn tree(&mut self, id: TreeId) {
+        self.0 |= Self::bit(id);
+    }
+
+    fn bit(id: TreeId) -> u32 {
+        1 << (id.plane().byte() * crate::names::TREES_MAX + id.index())
+    }
+
+    fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    fn is_all(self) -> bool {
+        self.0 == u32::MAX
+    }
+
+    fn has(self, id: TreeId) -> bool {
+        self.0 & Self::bit(id) != 0
+    }
 }
 
 impl Router {
@@ -123,7 +158,7 @@ impl Router {
             entropy: setup.entropy,
             peers: BTreeMap::new(),
             labels: BTreeMap::new(),
-            store: Store::default(),
+            store: Store::new(addr),
             prune_at: 0,
             trees: BTreeMap::new(),
             root_offer: None,
@@ -135,7 +170,9 @@ impl Router {
             backs: Backs::default(),
             next_path: 0,
             trail: Arc::default(),
-            changed: false,
+            news: News::default(),
+            chains_at: 0,
+            looks: 1,
             flush_due: false,
             flushes: Allowance::new(now, FLUSHES, FLUSH_PAUSE),
             housekeeping: now,
@@ -201,7 +238,9 @@ impl Router {
     fn part(&mut self, hop: Hop) {
         let Some(peer) = self.peers.remove(&hop) else { return };
         self.labels.remove(&peer.label);
-        (self.changed, self.moved) = (true, true);
+        self.news.all();
+        self.moved = true;
+        self.looks += 1;
         for tree in self.trees.values_mut() {
             tree.summary_due = true;
         }
@@ -256,8 +295,10 @@ impl Router {
             return;
         }
         self.mind_peers(now, out);
-        if self.trees.values().any(|tree| tree.due().is_some_and(|due| due <= now) || tree.is_silent(now)) {
-            self.changed = true;
+        for tree in self.trees.values() {
+            if tree.due().is_some_and(|due| due <= now) || tree.is_silent(now) {
+                self.news.tree(tree.id);
+            }
         }
         self.emit_pulses(now, out);
         // The zeros of a summary have waited for their time.
@@ -283,7 +324,8 @@ impl Router {
             let Some(peer) = self.peers.get_mut(&hop) else { continue };
             if !peer.silent && peer.role != Role::Unknown && peer.silent_at() <= now {
                 peer.silent = true;
-                (self.changed, self.moved) = (true, true);
+                self.news.all();
+                self.moved = true;
             }
             if let Some((cost, since)) = peer.drift
                 && since + DRIFT <= now
@@ -291,15 +333,16 @@ impl Router {
                 peer.measured = cost;
                 peer.drift = None;
                 self.moved = true;
-                peer.ack_due = true; // A greeting tells the new cost.
+                peer.hello_at = now; // A greeting tells the new cost.
                 self.flush_due = true;
             }
             self.moved |= peer.blame.heal(now);
             let greets = peer.greeting.as_mut().is_some_and(|greeting| greeting.is_due(now));
             let retries = peer.retry.as_mut().is_some_and(|retry| retry.is_due(now));
             let says = peer.hello_at <= now;
+            let acknowledges = peer.acknowledge_at.is_some_and(|at| at <= now);
             let shows = peer.show_at.is_some_and(|at| at <= now);
-            if greets || says {
+            if greets || says || acknowledges {
                 self.greet(now, hop, greets, out);
             }
             if says {
@@ -316,7 +359,7 @@ impl Router {
         let Some(peer) = self.peers.get_mut(&hop) else { return };
         peer.said = Some(sums);
         peer.hello_at = now + hello_period(hop.family);
-        peer.ack_due = false;
+        peer.acknowledge_at = None;
         let key = (answer || peer.key_due).then_some(self.own.raw);
         peer.key_due = false;
         let hello = Hello {
@@ -334,9 +377,9 @@ impl Router {
 
     /// Does what a call has made necessary, and plans the next heartbeat.
     fn rest(&mut self, now: Instant, out: &mut Outbox) {
-        if self.changed {
-            self.changed = false;
-            self.grow(now);
+        let news = std::mem::take(&mut self.news);
+        if news.any() {
+            self.grow(now, news);
             self.flush_due = true;
         }
         if self.flush_due && self.flushes.take(now) {
@@ -362,7 +405,17 @@ impl Router {
             let greeting = peer.greeting.map(|greeting| greeting.at);
             let retry = peer.retry.map(|retry| retry.at);
             let heals = peer.blame.due();
-            [Some(peer.hello_at), silent, drift, greeting, retry, peer.show_at, heals].into_iter().flatten()
+            let soon = [
+                Some(peer.hello_at),
+                silent,
+                drift,
+                greeting,
+                retry,
+                peer.show_at,
+                peer.acknowledge_at,
+                heals,
+            ];
+            soon.into_iter().flatten()
         });
         let trees =
             self.trees.values().flat_map(|tree| [tree.due(), self.tree_wake(tree)].into_iter().flatten());
@@ -381,28 +434,36 @@ impl Router {
 
     // --- trees -------------------------------------------------------------------------------------------------
 
-    /// Looks at all trees anew.
-    fn grow(&mut self, now: Instant) {
+    /// Looks anew at the trees that there is news of.
+    fn grow(&mut self, now: Instant, mut news: News) {
         if self.own.leaf {
-            self.refresh_coords(now);
+            self.refresh_home();
             return;
         }
-        self.keep_planes(now);
+        if news.is_all() && self.keep_planes(now) {
+            // What neighbours compare is over other trees now.
+            self.peers.values_mut().for_each(|peer| peer.acknowledge_soon(now));
+        }
         let ids: Vec<TreeId> = self.trees.keys().copied().collect();
         for id in &ids {
-            self.grow_tree(now, *id);
+            if news.has(*id) && self.grow_tree(now, *id) {
+                news.tree(*id);
+            }
         }
-        self.refresh_coords(now);
+        self.refresh_coords(now, &news);
         if self.store.len() > self.prune_at {
             let carries = self.peers.iter().filter(|(_, peer)| peer.role == Role::Full);
             let from: BTreeSet<Addr> = carries.map(|(hop, _)| hop.peer).chain([self.own.addr]).collect();
             self.store.prune(&ids, &from);
-            self.prune_at = self.store.len() * 3 / 2 + 16;
+            self.prune_at = (self.store.len() * 3 / 2 + 16).min(crate::store::CERTS_MAX - 1);
         }
     }
 
     /// Takes part in the planes for which there are links.
-    fn keep_planes(&mut self, now: Instant) {
+    ///
+    /// Says whether there are other trees now.
+    fn keep_planes(&mut self, now: Instant) -> bool {
+        let mut others = false;
         for plane in Plane::ALL {
             let wanted =
                 self.peers.iter().any(|(hop, peer)| peer.role == Role::Full && plane.has(hop.family));
@@ -412,6 +473,7 @@ impl Router {
             }
             for index in 0..count {
                 let id = TreeId::new(plane, index);
+                others |= wanted || self.trees.contains_key(&id);
                 if wanted {
                     let rank = rank(&self.own.network, id, &self.own.addr);
                     let seq = Seq::new(self.own.boot);
@@ -424,61 +486,62 @@ impl Router {
                 }
             }
         }
+        others
     }
 
-    fn grow_tree(&mut self, now: Instant, id: TreeId) {
+    /// Decides where this node is in a tree. Says whether it is elsewhere now.
+    fn grow_tree(&mut self, now: Instant, id: TreeId) -> bool {
         let minutes = self.minutes(now);
-        let Some(tree) = self.trees.get(&id) else { return };
+        let Self { trees, store, peers, own, .. } = self;
+        let Some(tree) = trees.get_mut(&id) else { return false };
         let dead = tree.is_silent(now).then_some(tree.root);
         let mut candidates = Vec::new();
         let mut followed = false;
-        for (hop, peer) in &self.peers {
+        for (hop, peer) in peers.iter() {
             if !peer.carries() || !id.has(hop.family) {
                 continue;
             }
-            let chain = self.store.chain(id, &hop.peer, minutes);
-            if chain.has(&self.own.addr) {
+            let Some(reach) = store.reach(id, &hop.peer) else { continue };
+            if reach.has_own {
                 followed = true;
                 continue;
             }
             let offer = peer.offer_in.as_ref().filter(|offer| offer.not_after >= minutes);
-            let (Some(offer), Some(root), Some(place)) = (offer, chain.root(), chain.place()) else {
-                continue;
-            };
-            if place.steps.len() >= crate::coords::DEPTH_MAX || dead == Some(root) {
+            let (Some(offer), Some(root)) = (offer, store.root(id, &reach, minutes)) else { continue };
+            if reach.steps as usize >= crate::coords::DEPTH_MAX || dead == Some(root) {
                 continue;
             }
-            let there = place.depth();
             candidates.push(Candidate {
                 hop: *hop,
                 offer: Arc::clone(offer),
                 root,
-                rank: rank(&self.own.network, id, &root),
-                there,
-                total: there.saturating_add(Cost::decode(offer.cost).units()),
+                rank: tree.rank_of(&own.network, &root),
+                there: reach.cost,
+                total: reach.cost.saturating_add(Cost::decode(offer.cost).units()),
             });
         }
-        let own = (self.own.addr, rank(&self.own.network, id, &self.own.addr));
+        let rank = tree.rank_of(&own.network, &own.addr);
         let jitter = self.entropy.next_u32() as u8;
-        let Some(tree) = self.trees.get_mut(&id) else { return };
-        let choice = tree.decide(now, own, &candidates, followed, jitter);
-        let held = self.store.get(id, &self.own.addr);
-        match choice {
-            Choice::Parent(chosen) => self.certify(now, id, Some(chosen.offer)),
-            Choice::Root => self.certify(now, id, None),
+        let choice = tree.decide(now, (own.addr, rank), &candidates, followed, jitter);
+        let held = store.get(id, &own.addr);
+        let offer = match choice {
+            Choice::Parent(chosen) => Some(chosen.offer),
+            Choice::Root => None,
             Choice::Keep => {
-                let parent = self.trees.get(&id).and_then(|tree| tree.parent);
-                let offer = parent.and_then(|hop| self.peers.get(&hop)?.offer_in.clone());
+                let offer = tree.parent.and_then(|hop| peers.get(&hop)?.offer_in.clone());
                 let renewed = match (&offer, held) {
                     (Some(offer), Some(held)) => held.offer != *offer,
                     (None, Some(held)) => held.offer.not_after < minutes + OFFER_LIFE / 2,
                     _ => true,
                 };
-                if renewed {
-                    self.certify(now, id, offer);
+                if !renewed {
+                    return false;
                 }
+                offer
             }
-        }
+        };
+        self.certify(now, id, offer);
+        true
     }
 
     /// Makes the own certificate for a tree: under the offer of a parent, or as a root.
@@ -513,46 +576,61 @@ impl Router {
         offer
     }
 
-    /// Reads the places of this node and its peers from the certificates.
-    fn refresh_coords(&mut self, now: Instant) {
+    /// A leaf is where its hub says.
+    fn refresh_home(&mut self) {
+        let hubs = self.peers.values().filter(|peer| peer.carries());
+        let best = hubs
+            .filter_map(|hub| Some((hub.units(), hub.coords.below(hub.step?))))
+            .min_by_key(|(cost, _)| *cost);
+        let coords = best.map(|(_, coords)| coords).unwrap_or_default();
+        self.moved |= std::mem::replace(&mut self.coords, coords.clone()) != coords;
+    }
+
+    /// Reads the places of this node and its peers from the certificates, where there is news.
+    fn refresh_coords(&mut self, now: Instant, news: &News) {
         let minutes = self.minutes(now);
-        if self.own.leaf {
-            let hubs = self.peers.values().filter(|peer| peer.carries());
-            let best = hubs
-                .filter_map(|hub| Some((hub.units(), hub.coords.below(hub.step?))))
-                .min_by_key(|(cost, _)| *cost);
-            let coords = best.map(|(_, coords)| coords).unwrap_or_default();
-            self.moved |= std::mem::replace(&mut self.coords, coords.clone()) != coords;
-            return;
+        let Self { trees, store, peers, own, .. } = self;
+        let stamps = trees.keys().filter_map(|id| store.reach(*id, &own.addr)).map(|reach| reach.stamp);
+        let chains_at = stamps.max().unwrap_or(0);
+        if self.chains_at != chains_at || news.is_all() {
+            self.chains_at = chains_at;
+            let places = trees.keys().filter_map(|id| store.place(*id, &own.addr, minutes));
+            let coords = Coords::new(places.collect());
+            if !coords.has_roots_of(&self.coords) {
+                self.seeks.hurry(now);
+            }
+            if coords != self.coords {
+                self.coords = coords;
+                self.moved = true;
+            }
         }
-        let places =
-            self.trees.keys().filter_map(|id| self.store.chain(*id, &self.own.addr, minutes).place());
-        let coords = Coords::new(places.collect());
-        if !coords.has_roots_of(&self.coords) {
-            self.seeks.hurry(now);
-        }
-        if coords != self.coords {
-            self.coords = coords;
-            self.moved = true;
-        }
-        for (hop, peer) in &mut self.peers {
+        let mut summaries = false;
+        for (hop, peer) in peers {
             if peer.role != Role::Full {
                 continue;
             }
-            let inside = self.trees.keys().filter(|id| id.has(hop.family));
-            let places = inside.filter_map(|id| self.store.chain(*id, &hop.peer, minutes).place());
-            let coords = Coords::new(places.collect());
-            if coords != peer.coords {
-                peer.coords = coords;
-                self.moved = true;
+            let inside = || trees.keys().filter(|id| id.has(hop.family));
+            let reaches = inside().filter_map(|id| store.reach(*id, &hop.peer));
+            let coords_at = reaches.map(|reach| reach.stamp).max().unwrap_or(0);
+            if peer.coords_at != coords_at || news.is_all() {
+                peer.coords_at = coords_at;
+                let places = inside().filter_map(|id| store.place(*id, &hop.peer, minutes));
+                let coords = Coords::new(places.collect());
+                if coords != peer.coords {
+                    peer.coords = coords;
+                    self.moved = true;
+                }
             }
             let before = peer.below.len();
-            peer.below.retain(|id, _| {
-                self.store.get(*id, &hop.peer).is_some_and(|cert| cert.parent() == self.own.addr)
-            });
+            peer.below
+                .retain(|id, _| store.get(*id, &hop.peer).is_some_and(|cert| cert.parent() == own.addr));
             if peer.below.len() != before {
-                self.trees.values_mut().for_each(|tree| tree.summary_due = true);
+                peer.acknowledge_soon(now);
+                summaries = true;
             }
+        }
+        if summaries {
+            trees.values_mut().for_each(|tree| tree.summary_due = true);
         }
     }
 
@@ -581,18 +659,21 @@ impl Router {
         peer.heard = now;
         if peer.silent {
             peer.silent = false;
-            (self.changed, self.moved) = (true, true);
+            self.news.all();
+            self.moved = true;
         }
         let kind = *bytes.first().ok_or(byway_wire::Malformed::Truncated)?;
         let result = match kind {
             // What is only passed on changes nothing that would have to be told or planned.
-            packet::DATA | packet::ROUTED if !self.changed => return self.pass(now, hop, label, bytes, out),
+            packet::DATA | packet::ROUTED if !self.news.any() => {
+                return self.pass(now, hop, label, bytes, out);
+            }
             packet::DATA | packet::ROUTED => self.pass(now, hop, label, bytes, out),
             packet::PROBE => self.hear_probe(now, hop, label, &bytes, out),
             packet::TRACE => self.hear_trace(now, hop, label, bytes, out),
             packet::BROKEN => self.hear_broken(now, hop, label, bytes, out),
             _ => {
-                let frame = frame::Frame::parse(&bytes, hop.family, &self.own.network)?;
+                let frame = frame::Frame::parse(&bytes, hop.family)?;
                 self.hear(now, hop, frame, out)
             }
         };

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use byway_identity::Addr;
-use byway_network::Hop;
+use byway_network::{Hop, NetworkId};
 
 use crate::cert::{Offer, Pulse, Seq};
 use crate::filter::Bits;
-use crate::names::{Rank, TreeId};
+use crate::names::{Rank, TreeId, rank};
 
 /// Between two pulses of a root.
 pub(crate) const PULSE_PERIOD: Duration = Duration::from_secs(30);
@@ -24,6 +24,8 @@ const FREE: Duration = Duration::from_millis(500);
 const FORGIVEN: Duration = Duration::from_secs(3_600);
 /// Most roots whose past is remembered.
 const ROOTS_MAX: usize = 32;
+/// Most roots whose rank is remembered.
+const RANKS_MAX: usize = 16;
 /// A root that nobody follows for so long, though there are others, follows another one for a while.
 const LONELY: Duration = Duration::from_secs(10);
 const HUMBLE: Duration = Duration::from_secs(600);
@@ -89,6 +91,8 @@ pub(crate) struct Tree {
     lonely_since: Option<Instant>,
     humble_until: Option<Instant>,
     due: Option<Instant>,
+    /// Ranks that were worked out lately.
+    ranks: Vec<(Addr, Rank)>,
 
     pub(crate) pulse: Option<Pulse>,
     pub(crate) pulse_at: Instant,
@@ -120,6 +124,7 @@ impl Tree {
             lonely_since: None,
             humble_until: None,
             due: None,
+            ranks: Vec::new(),
             pulse: None,
             pulse_at: now,
             told: Bits::default(),
@@ -129,6 +134,19 @@ impl Tree {
             whole_at: now,
             summary_due: true,
         }
+    }
+
+    /// The rank of a node as root.
+    pub(crate) fn rank_of(&mut self, network: &NetworkId, root: &Addr) -> Rank {
+        if let Some((_, rank)) = self.ranks.iter().find(|(addr, _)| addr == root) {
+            return *rank;
+        }
+        let rank = rank(network, self.id, root);
+        if self.ranks.len() >= RANKS_MAX {
+            self.ranks.remove(0);
+        }
+        self.ranks.push((*root, rank));
+        rank
     }
 
     /// When a decision may be another one though nothing was heard.

@@ -1,7 +1,7 @@
 //! What peers tell about themselves and their chains.
 
 use super::*;
-use crate::cert::Pulse;
+use crate::cert::{CertClaim, OfferClaim, Pulse};
 use crate::frame::{Item, Seen, Sight, Summary, VIEW_MAX};
 use crate::names::addr_of;
 use crate::peer::{Below, Sums};
@@ -27,7 +27,7 @@ impl Router {
                 self.hear_found(now, hop, plane, nonce, way, *location, out)
             }
             Frame::Home { version, step, coords } if self.own.leaf => {
-                self.hear_home(hop, version, step, coords);
+                self.hear_home(now, hop, version, step, coords);
                 Ok(())
             }
             // What only full nodes tell each other.
@@ -38,7 +38,7 @@ impl Router {
                 self.hear_filter(now, hop, tree, version, count, summary)
             }
             Frame::View { version, whole, sights } => {
-                self.hear_view(hop, version, whole, sights);
+                self.hear_view(now, hop, version, whole, sights);
                 Ok(())
             }
         }
@@ -74,7 +74,8 @@ impl Router {
             self.trees.values_mut().for_each(|tree| tree.summary_due = true);
         }
         if first || dearer {
-            (self.changed, self.moved) = (true, true);
+            self.news.all();
+            self.moved = true;
         }
         if hello.answer {
             self.greet(now, hop, false, out);
@@ -86,13 +87,13 @@ impl Router {
         }
     }
 
-    fn hear_home(&mut self, hop: Hop, version: u32, step: Step, coords: Coords) {
+    fn hear_home(&mut self, now: Instant, hop: Hop, version: u32, step: Step, coords: Coords) {
         let Some(peer) = self.peers.get_mut(&hop) else { return };
         peer.view_version = version;
         peer.coords = coords;
         peer.step = Some(step);
-        peer.ack_due = true;
-        self.changed = true;
+        peer.acknowledge_soon(now);
+        self.news.all();
     }
 
     fn hear_certs(
@@ -111,12 +112,6 @@ impl Router {
             match item {
                 Item::Offer(offer) => {
                     ask = true;
-                    if offer.child != self.own.addr
-                        || offer.parent != hop.peer
-                        || offer.class.family() != hop.family
-                    {
-                        return Err(FrameError::Forged);
-                    }
                     offer_in = Some(self.checked_offer(now, hop, offer)?);
                 }
                 Item::Cert(cert) => {
@@ -137,13 +132,14 @@ impl Router {
             }
         }
         let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
-        peer.ack_due |= ask;
-        self.flush_due |= ask;
+        if ask {
+            peer.acknowledge_soon(now);
+        }
         if let Some(offer) = offer_in
             && peer.offer_in.as_ref() != Some(&offer)
         {
             peer.offer_in = Some(offer);
-            self.changed = true;
+            self.news.all();
         }
         for cert in certs {
             self.take_cert(now, hop, cert, out);
@@ -159,40 +155,50 @@ impl Router {
         if peer.checks.take(now) { Ok(()) } else { Err(FrameError::Excess) }
     }
 
-    fn checked_offer(&mut self, now: Instant, hop: Hop, offer: Offer) -> Result<Arc<Offer>, FrameError> {
+    /// The offer, if it is genuine, and for this node by that peer.
+    fn checked_offer(&mut self, now: Instant, hop: Hop, offer: OfferClaim) -> Result<Arc<Offer>, FrameError> {
         let known = self.peers.get(&hop).and_then(|peer| peer.offer_in.clone());
-        if let Some(known) = known.filter(|known| **known == offer) {
+        if let Some(known) = known.filter(|known| *known.claim() == offer) {
             return Ok(known);
         }
         self.may_check(now, hop)?;
-        self.registry.offer(offer, &self.own.network).ok_or(FrameError::Forged)
+        let offer = self.registry.offer(offer, &self.own.network).ok_or(FrameError::Forged)?;
+        let fits =
+            offer.child == self.own.addr && offer.parent == hop.peer && offer.class.family() == hop.family;
+        if fits { Ok(offer) } else { Err(FrameError::Forged) }
     }
 
     /// The certificate, if it is news and genuine.
-    fn checked_cert(&mut self, now: Instant, hop: Hop, cert: Cert) -> Result<Option<Arc<Cert>>, FrameError> {
-        if !self.trees.contains_key(&cert.tree) || !cert.tree.has(hop.family) {
+    fn checked_cert(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        claim: CertClaim,
+    ) -> Result<Option<Arc<Cert>>, FrameError> {
+        if !self.trees.contains_key(&claim.tree) || !claim.tree.has(hop.family) {
             return Ok(None);
         }
-        let held = self.store.get(cert.tree, &cert.child());
-        if held.is_some_and(|held| held.seq >= cert.seq) {
+        let known = self.registry.known(&claim, &self.own.network);
+        let child = known.as_ref().map_or_else(|| claim.child(), |known| known.child());
+        let held = self.store.get(claim.tree, &child);
+        if let Some(held) = held.filter(|held| held.seq >= claim.seq) {
             // What the peer has shown it need not be told.
-            if held.is_some_and(|held| held.id == cert.id)
-                && let Some(peer) = self.peers.get_mut(&hop)
-            {
-                peer.knows.insert(cert.id);
+            if held.says(&claim) {
+                let id = held.id;
+                self.peers.get_mut(&hop).into_iter().for_each(|peer| _ = peer.learns(id));
             }
             return Ok(None);
         }
-        let newcomer = held.is_none();
-        if let Some(known) = self.registry.known(&cert, &self.own.network) {
-            return Ok(Some(known));
+        if known.is_some() {
+            return Ok(known);
         }
+        let newcomer = held.is_none();
         let peer = self.peers.get_mut(&hop).ok_or(FrameError::NotUp)?;
         if newcomer && !peer.newcomers.take(now) {
             return Err(FrameError::Excess);
         }
         self.may_check(now, hop)?;
-        self.registry.cert(cert, &self.own.network).map(Some).ok_or(FrameError::Forged)
+        self.registry.cert(claim, &self.own.network).map(Some).ok_or(FrameError::Forged)
     }
 
     fn take_cert(&mut self, now: Instant, hop: Hop, cert: Arc<Cert>, out: &mut Outbox) {
@@ -205,18 +211,18 @@ impl Router {
                 let held = self.store.get(cert.tree, &self.own.addr);
                 let offer = held.map(|held| Arc::clone(&held.offer));
                 self.certify(now, cert.tree, offer);
-                self.changed = true;
+                self.news.tree(cert.tree);
             }
             return;
         }
         let (id, child, parent, label) = (cert.tree, cert.child(), cert.parent(), cert.offer.label);
         if let Some(peer) = self.peers.get_mut(&hop) {
-            peer.knows.insert(cert.id);
+            peer.learns(cert.id);
         }
         if !self.store.insert(cert) {
             return;
         }
-        self.changed = true;
+        self.news.tree(id);
         let by_this_link = self.peers.get(&hop).is_some_and(|peer| peer.label == label);
         if child == hop.peer && parent == self.own.addr && by_this_link {
             // A new child has not heard the root yet.
@@ -258,8 +264,7 @@ impl Router {
         if !peer.summaries.take(now) {
             return Err(FrameError::Excess);
         }
-        peer.ack_due = true;
-        self.flush_due = true;
+        peer.acknowledge_soon(now);
         let bits = match (summary, peer.below.get(&id)) {
             (Summary::Whole(bits), _) => bits,
             (Summary::More(more), Some(below)) if below.version.wrapping_add(1) == version => {
@@ -275,14 +280,14 @@ impl Router {
         peer.below.insert(id, Below { version, count, bits });
         if let Some(tree) = self.trees.get_mut(&id) {
             tree.summary_due = true;
+            self.flush_due = true;
         }
         Ok(())
     }
 
-    fn hear_view(&mut self, hop: Hop, version: u32, whole: bool, sights: Vec<Sight>) {
+    fn hear_view(&mut self, now: Instant, hop: Hop, version: u32, whole: bool, sights: Vec<Sight>) {
         let Some(peer) = self.peers.get_mut(&hop) else { return };
-        peer.ack_due = true;
-        self.flush_due = true;
+        peer.acknowledge_soon(now);
         // Pictures share the old one.
         let view = Arc::make_mut(&mut peer.view);
         if whole {

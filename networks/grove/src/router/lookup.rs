@@ -108,7 +108,7 @@ impl Router {
         let own = self.own.addr;
         let remotes = self.remotes.iter().filter(|(_, other, _)| *other == plane).map(|(addr, ..)| *addr);
         let known: BTreeSet<Addr> = remotes
-            .chain(self.store.children(lookup.tree))
+            .chain(self.store.certs(lookup.tree).map(|cert| cert.child()))
             .filter(|addr| *addr != own && lookup.prefix.matches(addr))
             .take(2)
             .collect();

@@ -15,7 +15,7 @@ impl Router {
         if limit == 0 {
             return Map { trees, ..Map::default() };
         }
-        let certs: Vec<_> = self.trees.keys().flat_map(|id| self.store.in_tree(*id)).collect();
+        let certs: Vec<_> = self.trees.keys().flat_map(|id| self.store.certs(*id)).collect();
         let peers = self.peers.keys().map(|hop| hop.peer);
         let others: BTreeSet<Addr> = peers.chain(certs.iter().map(|cert| cert.child())).collect();
         let nodes =

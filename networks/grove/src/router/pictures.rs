@@ -166,7 +166,7 @@ proptest! {
         let mut router = router(now, leaf);
         links.iter().for_each(|link| put(&mut router, now, link));
         router.coords = own;
-        router.changed = false;
+        router.news = News::default();
         for (from, family, sent, ttl, target, at, what, byte) in frames {
             let from = hop(from, family);
             let mut frame = bytes_of(&router, plane, &sent, ttl, target);
@@ -344,7 +344,7 @@ impl Play {
                 let (head, at) = Steered::parse(&frame, hop.family).expect("it is a frame");
                 let notes = packet::Notes::parse(&frame[at..], true).expect("it is a probe");
                 self.probes.push((notes.salt, head.to, notes.out.unwrap_or_default()));
-            } else if let Ok(Frame::Lookup(lookup)) = Frame::parse(&frame, hop.family, &network()) {
+            } else if let Ok(Frame::Lookup(lookup)) = Frame::parse(&frame, hop.family) {
                 self.lookups.extend(lookup.prefix.addr().map(|addr| (lookup.nonce, addr)));
             }
         }
@@ -376,7 +376,7 @@ impl Play {
             }
             Event::Certs { from, family, root } => {
                 let parent = if root { from } else { 9 };
-                let cert = |of: u8, parent: u8| frame::Item::Cert(crate::cert::tests::cert(of, parent, 1));
+                let cert = |of: u8, parent: u8| frame::Item::Cert(crate::cert::tests::cert(of, parent, 1).claim());
                 let items = vec![cert(from, parent), cert(9, 9)];
                 self.hears(hop(from, family), Frame::Certs(items).emit());
             }

@@ -6,7 +6,7 @@ use super::*;
 use crate::cert::Pulse;
 use crate::filter::{Bits, NODES_MAX, positions};
 use crate::frame::{ITEMS_MAX, Item, MORE_MAX, Seen, Sight, Summary, VIEW_MAX};
-use crate::peer::{Again, Shown, Sums};
+use crate::peer::{Again, Look, Shown, Sums};
 use crate::tree::PULSE_PERIOD;
 
 /// Zeros of a summary are told at most so often.
@@ -16,27 +16,48 @@ const SLOW: u32 = 90_000;
 
 impl Router {
     /// What is held of a peer, as it will compare.
-    pub(super) fn have(&self, hop: Hop) -> Sums {
+    pub(super) fn have(&mut self, hop: Hop) -> Sums {
         let Some(peer) = self.peers.get(&hop) else { return Sums::default() };
         if self.own.leaf {
             return Sums { view: peer.view_version, ..Sums::default() };
         }
-        let mut certs = peer.offer_in.as_ref().map_or(0, |offer| offer.id());
-        for id in self.trees.keys().filter(|id| id.has(hop.family)) {
-            for cert in self.store.chain(*id, &hop.peer, 0).certs {
-                certs = certs.wrapping_add(cert.id);
-            }
-        }
+        let offer = peer.offer_in.as_ref().map_or(0, |offer| offer.id());
         let filters =
             peer.below.iter().fold(0, |sum: u32, (id, below)| sum.wrapping_add(mix(*id, below.version)));
-        Sums { certs, filters, view: peer.view_version }
+        let view = peer.view_version;
+        let certs = self.chain_sum(hop.family, &hop.peer).wrapping_add(offer);
+        Sums { certs, filters, view }
+    }
+
+    /// The sum over the chains of `from` that a link of `family` has to do with.
+    fn chain_sum(&mut self, family: Family, from: &Addr) -> u64 {
+        let Self { store, trees, .. } = self;
+        let sums = trees.keys().filter(|id| id.has(family)).filter_map(|id| store.reach(*id, from));
+        sums.fold(0, |sum, reach| sum.wrapping_add(reach.sum))
     }
 
     /// Tells everyone what is new.
     pub(super) fn flush(&mut self, now: Instant, out: &mut Outbox) {
+        self.look_round();
         let hops: Vec<Hop> = self.peers.keys().copied().collect();
         for hop in hops {
             self.tell(now, hop, false, out);
+        }
+    }
+
+    /// Notes which peers are others than before, for the views.
+    fn look_round(&mut self) {
+        for peer in self.peers.values_mut() {
+            let look = Look {
+                class: peer.class,
+                cost: peer.cost(),
+                carries: peer.carries(),
+                coords: peer.coords_at,
+            };
+            if peer.look != Some(look) {
+                self.looks += 1;
+                (peer.look, peer.look_at) = (Some(look), self.looks);
+            }
         }
     }
 
@@ -54,16 +75,11 @@ impl Router {
             }
             _ => {}
         }
-        let have = self.have(hop);
         let Some(peer) = self.peers.get_mut(&hop) else { return };
-        let quiet = !peer.ack_due && peer.said == Some(have);
         if peer.has == peer.told {
             peer.retry = None;
         } else if peer.retry.is_none() || before != peer.told {
             peer.retry = Some(Again::after(now, peer.patience()));
-        }
-        if !quiet {
-            self.greet(now, hop, false, out);
         }
     }
 
@@ -87,7 +103,7 @@ impl Router {
             _ => {
                 let (own, until) = (&self.own, minutes + OFFER_LIFE);
                 let offer = Offer::make(&own.key, &own.network, key, step, peer.class, until);
-                let offer = Arc::new(offer);
+                let offer = self.registry.own_offer(offer, &own.network);
                 peer.offer_out = Some(Arc::clone(&offer));
                 Some(offer)
             }
@@ -99,29 +115,36 @@ impl Router {
         let Some(peer) = self.peers.get_mut(&hop) else { return };
         if again && peer.has.certs != peer.told.certs {
             peer.knows.clear();
+            peer.told_at = None;
         }
-        let mut sum = 0u64;
-        let mut ids = BTreeSet::new();
+        let at = (self.chains_at, offer.as_ref().map_or(0, |offer| offer.id()));
+        if peer.told_at == Some(at) {
+            return;
+        }
+        peer.told_at = Some(at);
+        let mut ids = Vec::new();
         let mut items = Vec::new();
-        if let Some(offer) = offer {
-            sum = offer.id();
-            ids.insert(sum);
-            if peer.knows.insert(sum) {
-                items.push(Item::Offer((*offer).clone()));
+        if let Some(offer) = &offer {
+            ids.push(offer.id());
+            if peer.learns(offer.id()) {
+                items.push(Item::Offer(offer.claim().clone()));
             }
         }
         for id in self.trees.keys().filter(|id| id.has(hop.family)) {
-            for cert in self.store.chain(*id, &self.own.addr, 0).certs {
-                sum = sum.wrapping_add(cert.id);
-                ids.insert(cert.id);
-                if peer.knows.insert(cert.id) {
-                    items.push(Item::Cert((**cert).clone()));
+            for cert in self.store.chain(*id, &self.own.addr) {
+                ids.push(cert.id);
+                if peer.learns(cert.id) {
+                    items.push(Item::Cert(cert.claim()));
                 }
             }
         }
         // What is on no chain any more the peer forgets too.
-        peer.knows.retain(|id| ids.contains(id));
-        peer.told.certs = sum;
+        ids.sort_unstable();
+        peer.knows.retain(|id| ids.binary_search(id).is_ok());
+        let sum = self.chain_sum(hop.family, &self.own.addr.clone());
+        if let Some(peer) = self.peers.get_mut(&hop) {
+            peer.told.certs = sum.wrapping_add(offer.map_or(0, |offer| offer.id()));
+        }
         for chunk in items.chunks(ITEMS_MAX) {
             out.send(hop, Frame::Certs(chunk.to_vec()).emit());
         }
@@ -208,6 +231,10 @@ impl Router {
 
     fn tell_view(&mut self, now: Instant, hop: Hop, again: bool, out: &mut Outbox) {
         let Some(peer) = self.peers.get(&hop).filter(|peer| peer.units() < SLOW) else { return };
+        let missing = again && peer.has.view != peer.told.view;
+        if peer.shown_at == self.looks && !missing {
+            return;
+        }
         let others = self.peers.iter().filter(|(other, peer)| other.peer != hop.peer && peer.carries());
         let mut best: Vec<(u32, &Hop, &Peer)> = others.map(|(hop, peer)| (peer.units(), hop, peer)).collect();
         best.sort_by_key(|(units, hop, _)| (*units, **hop));
@@ -215,16 +242,15 @@ impl Router {
         let mut want: Vec<(Shown, &Peer)> = best
             .iter()
             .map(|(_, other, peer)| {
-                let hash = hash_of(&(peer.class.byte(), peer.cost(), &peer.coords));
-                (Shown { id: peer.id, family: other.family, hash }, *peer)
+                (Shown { id: peer.id, family: other.family, look_at: peer.look_at }, *peer)
             })
             .collect();
         want.sort_by_key(|(shown, _)| *shown);
-        let missing = again && peer.has.view != peer.told.view;
         let same = want.iter().map(|(shown, _)| shown).eq(&peer.shown);
         if same && !missing {
+            let looks = self.looks;
             if let Some(peer) = self.peers.get_mut(&hop) {
-                peer.show_at = None;
+                (peer.show_at, peer.shown_at) = (None, looks);
             }
             return;
         }
@@ -250,7 +276,7 @@ impl Router {
             peer.show_at = Some(peer.shows.ready(now));
             return;
         }
-        peer.show_at = None;
+        (peer.show_at, peer.shown_at) = (None, self.looks);
         peer.shown = shown;
         peer.told.view = peer.told.view.wrapping_add(1);
         out.send(hop, Frame::View { version: peer.told.view, whole, sights }.emit());

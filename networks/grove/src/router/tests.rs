@@ -2,6 +2,7 @@ use byway_identity::{Prefix, SeededEntropy};
 use byway_network::Action;
 
 use super::*;
+use crate::cert::CertClaim;
 use crate::cert::tests::{cert, key, network};
 use crate::frame::{Item, Lookup, Manner};
 
@@ -52,12 +53,12 @@ fn forged_and_replayed_certificates_change_nothing() {
     let now = Instant::now();
     let mut router = with_peer(now);
     let (old, new) = (cert(2, 1, 3), cert(2, 1, 4));
-    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(cert(1, 1, 1)), Item::Cert(new.clone())]))
+    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(cert(1, 1, 1).claim()), Item::Cert(new.claim())]))
         .expect("they are genuine");
-    let spliced = Cert { seq: Seq { boot: 9, counter: 5 }, ..new.clone() };
+    let spliced = CertClaim { seq: Seq { boot: 9, counter: 5 }, ..new.claim() };
     let forged = hears(&mut router, now, &Frame::Certs(vec![Item::Cert(spliced)]));
     assert_eq!(forged, Err(FrameError::Forged));
-    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(old)])).expect("it is genuine, if old");
+    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(old.claim())])).expect("it is genuine, if old");
     let held = router.store.get(new.tree, &new.child()).map(|held| held.seq);
     assert!(held.is_none_or(|held| held == new.seq), "{held:?}");
 }
@@ -79,7 +80,7 @@ fn a_flood_of_lookups_is_cut_off() {
 fn remaining_falls_at_each_hop_and_the_mask_never_grows() {
     let now = Instant::now();
     let mut router = with_peer(now);
-    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(cert(1, 1, 1))])).expect("it is genuine");
+    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(cert(1, 1, 1).claim())])).expect("it is genuine");
     let tree = TreeId::new(Plane::Any, 1);
     let root = crate::coords::root_id(&key(1).public().addr());
     for remaining in [0, 1, 60, 200, u32::MAX] {
