@@ -326,6 +326,10 @@ pub trait Network: Send {
     fn header(&self, _to: To, _by: &Constraint) -> Option<(Hop, Bytes)> {
         None
     }
+
+    /// So many payloads have left for `to` with what [`Network::header`] gave, since the last call: the router has not seen
+    /// them, but may have to mind the way that they take.
+    fn carried(&mut self, _now: Instant, _to: &Addr, _plane: Plane, _payloads: u64, _out: &mut Outbox) {}
 }
 
 /// What every routing protocol is made from.

@@ -83,7 +83,7 @@ impl Core {
         let mut any = self.on_links(now, out, |links, _| links.sync(now));
         let addrs: Vec<Addr> = self.locals().map(|local| local.addr).collect();
         for addr in addrs {
-            if self.local_mut(&addr).is_some_and(|local| local.sync(since)) {
+            if self.local_mut(&addr).is_some_and(|local| local.sync(now, since)) {
                 any = true;
                 self.schedule(addr);
             }

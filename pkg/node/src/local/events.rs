@@ -146,8 +146,8 @@ impl Local {
         remote.stage = Stage::Rest;
         remote.heard(now);
         let mtu = remote.mtu;
-        let to = self.endpoint.place(session).and_then(|way| way.to).unwrap_or(To::Node(addr));
-        self.endpoint.set_place(session, Way { plane, to: Some(to), mtu });
+        // By its name from now on: the way that its handshake came is just one, and would never become a better one.
+        self.endpoint.set_place(session, Way::to(plane, addr, mtu));
         effects.sizes.push((self.addr, addr, plane));
         self.refresh_at.get_or_insert(now + REFRESH);
         self.tell_ready(addr, plane, effects);

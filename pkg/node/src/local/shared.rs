@@ -59,7 +59,7 @@ impl Local {
     }
 
     /// Takes over what threads have done since the last call, which was at `since`. Whether there was anything.
-    pub(crate) fn sync(&mut self, since: Instant) -> bool {
+    pub(crate) fn sync(&mut self, now: Instant, since: Instant) -> bool {
         let live: Vec<SessionId> = self.endpoint.halves().map(|half| half.session).collect();
         for half in self.endpoint.halves() {
             if let Some(plane) = Plane::from_byte(half.plane) {
@@ -81,6 +81,9 @@ impl Local {
             counters.received = (counters.received.0 + received.0, counters.received.1 + received.1);
             if let Some(remote) = self.remotes.get_mut(&(*addr, *plane)) {
                 remote.carried(since, &carried);
+            }
+            if sent.0 > 0 {
+                self.router.carried(now, addr, *plane, sent.0, &mut self.outbox);
             }
         }
         self.watched.retain(|session, _| live.contains(session));
