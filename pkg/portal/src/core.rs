@@ -241,7 +241,7 @@ impl Core {
     pub fn heartbeat(&mut self, now: Instant, out: &mut Vec<Action>) {
         for (_, packets) in self.resolver.expire(now) {
             for packet in packets {
-                self.unresolved(now, Code::NoWay, &packet, out);
+                self.unresolved(now, Resolver::IN_VAIN, &packet, out);
             }
         }
         if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) >= Self::SWEEP) {

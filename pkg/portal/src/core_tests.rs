@@ -147,9 +147,9 @@ fn who_waits_in_vain_is_told_and_so_is_the_next_one() {
     let out = bench.heartbeat();
     assert_eq!(
         out.iter().map(notice).collect::<Vec<_>>(),
-        [(1, 0, 0, packet.clone()), (1, 0, 0, packet.clone())]
+        [(1, 3, 0, packet.clone()), (1, 3, 0, packet.clone())]
     );
-    assert_eq!(notice(&bench.out(&packet)[0]), (1, 0, 0, packet.clone()));
+    assert_eq!(notice(&bench.out(&packet)[0]), (1, 3, 0, packet.clone()));
     bench.now += Resolver::KEEP_FAILURE;
     assert_eq!(bench.out(&packet), [find(2)]);
 }

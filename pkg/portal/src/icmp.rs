@@ -135,6 +135,11 @@ impl Limiter {
         self.tokens -= u32::from(taken);
         taken
     }
+
+    /// Puts one back that was taken for nothing.
+    pub(crate) fn give_back(&mut self) {
+        self.tokens = (self.tokens + 1).min(self.burst);
+    }
 }
 
 #[cfg(test)]

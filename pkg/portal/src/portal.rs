@@ -337,7 +337,7 @@ impl Inner {
                             let answer = tokio::time::timeout(Resolver::HOLD + Self::GRACE, asked).await;
                             let answer = match answer {
                                 Ok(answer) => answer.map_err(|error| error.code),
-                                Err(_) => Err(Code::NoWay),
+                                Err(_) => Err(Resolver::IN_VAIN),
                             };
                             (destination, answer)
                         }));

@@ -3,6 +3,11 @@
 //! An IPv6 address holds the first bits of an [`Addr`]; the network finds the rest. Until it answers, packets
 //! wait: so many for each destination, so many in all, and not for long. Nothing here blocks: a destination that
 //! nobody knows costs the others nothing.
+//!
+//! A search that nobody answers is what costs the network most, and our neighbours take only so many questions from us. So
+//! such searches have an allowance, which a program that tries thousands of addresses uses up; part of it is for
+//! destinations that are asked for a second time, as a program does that means just these. Searches with an answer
+//! give back what they took, and what is known has a place of its own, that no failure can push it out of.
 
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
@@ -12,14 +17,20 @@ use bytes::Bytes;
 use byway_api::Code;
 use byway_identity::Addr;
 
+use crate::icmp::Limiter;
 use crate::lru::Lru;
 
 /// What is known, and what waits to be.
 #[derive(Debug)]
 pub struct Resolver {
-    answers: Lru<Ipv6Addr, Answer>,
+    known: Lru<Ipv6Addr, Known>,
+    failed: Lru<Ipv6Addr, Failed>,
     pending: HashMap<Ipv6Addr, Pending>,
     held_bytes: usize,
+    /// Searches that nobody answers: for any destination, and for those that were turned away before.
+    any: Limiter,
+    again: Limiter,
+    turned_away: Lru<Ipv6Addr, Instant>,
 }
 
 /// What to do with a packet to some destination.
@@ -36,116 +47,149 @@ pub enum Resolution {
     },
     /// The network was asked a moment ago, and this was its answer.
     Failed(Code),
-    /// Too many destinations are being asked for.
+    /// Too many destinations are being asked for, or were of late in vain.
     Full,
 }
 
 #[derive(Debug)]
-enum Answer {
-    Known { addr: Addr, until: Instant },
-    Failed { code: Code, until: Instant },
+struct Known {
+    addr: Addr,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Failed {
+    code: Code,
+    until: Instant,
+    kept: Duration,
 }
 
 #[derive(Debug)]
 struct Pending {
     packets: Vec<Bytes>,
     until: Instant,
+    allowance: Allowance,
+}
+
+/// Where the right to search came from.
+#[derive(Clone, Copy, Debug)]
+enum Allowance {
+    Any,
+    Again,
 }
 
 impl Resolver {
     /// How long an answer is kept after its last use. It cannot become wrong, just useless.
     pub const KEEP: Duration = Duration::from_secs(600);
-    /// How long a failure is believed: not for long, since a node that has just started is wanted at once.
+    /// How long a failure is believed the first time: not for long, since a node that has just started is wanted at once.
+    /// Each time in a row it is believed for twice as long.
     pub const KEEP_FAILURE: Duration = Duration::from_secs(1);
-    /// How long a packet waits.
+    /// How long a failure is believed at most.
+    pub const KEEP_FAILURE_MAX: Duration = Duration::from_secs(8);
+    /// How long a packet waits, and a search takes. What comes later is remembered by the network, and is there for the
+    /// next search.
     pub const HOLD: Duration = Duration::from_secs(3);
     /// Most packets that wait for one destination.
     pub const HELD_EACH: usize = 16;
     /// Most bytes that wait in all.
     pub const HELD_BYTES: usize = 2 << 20;
     /// Most destinations that are asked for at a time.
-    pub const PENDING: usize = 256;
+    pub const PENDING: usize = 64;
+    /// How many of these are for destinations that were turned away before.
+    pub const RESERVED: usize = 16;
     /// Most answers that are kept.
     pub const ANSWERS: usize = 4096;
+    /// Most failures that are kept.
+    pub const FAILURES: usize = 1024;
+    /// Searches without an answer: so many at once, and so many a second.
+    pub const VAIN: (u32, u32) = (128, 4);
+    /// The same for destinations that were turned away before.
+    pub const VAIN_AGAIN: (u32, u32) = (32, 2);
+    /// Who asks again within this time may have made the same packet twice; who does later wants just that destination.
+    pub const PATIENCE: Duration = Duration::from_millis(500);
 
     /// One that knows nothing yet.
     pub fn new() -> Self {
-        Self { answers: Lru::new(Self::ANSWERS), pending: HashMap::new(), held_bytes: 0 }
+        Self {
+            known: Lru::new(Self::ANSWERS),
+            failed: Lru::new(Self::FAILURES),
+            pending: HashMap::new(),
+            held_bytes: 0,
+            any: Limiter::new(Self::VAIN.0, Self::VAIN.1),
+            again: Limiter::new(Self::VAIN_AGAIN.0, Self::VAIN_AGAIN.1),
+            turned_away: Lru::new(Self::FAILURES),
+        }
     }
 
     /// What to do with `packet` to `destination`.
     pub fn resolve(&mut self, now: Instant, destination: Ipv6Addr, packet: &Bytes) -> Resolution {
-        match self.answers.touch(&destination) {
-            Some(Answer::Known { addr, until }) if now < *until => {
-                *until = now + Self::KEEP;
-                return Resolution::Known(*addr);
-            }
-            Some(Answer::Failed { code, until }) if now < *until => return Resolution::Failed(*code),
-            Some(_) => {
-                self.answers.remove(&destination);
-            }
-            None => {}
+        if let Some(addr) = self.known(now, destination) {
+            return Resolution::Known(addr);
+        }
+        if let Some(failed) = self.failed.touch(&destination).filter(|failed| now < failed.until) {
+            return Resolution::Failed(failed.code);
         }
         let fits = self.held_bytes + packet.len() <= Self::HELD_BYTES;
-        let keep = |packets: &mut Vec<Bytes>, held: &mut usize| {
-            let kept = fits && packets.len() < Self::HELD_EACH;
-            if kept {
-                // A copy: the packet may be a small part of a large buffer.
-                packets.push(Bytes::copy_from_slice(packet));
-                *held += packet.len();
-            }
-            kept
-        };
         if let Some(pending) = self.pending.get_mut(&destination) {
-            return Resolution::Waits { kept: keep(&mut pending.packets, &mut self.held_bytes) };
+            let kept = fits && pending.packets.len() < Self::HELD_EACH;
+            if kept {
+                pending.hold(packet, &mut self.held_bytes);
+            }
+            return Resolution::Waits { kept };
         }
-        if self.pending.len() >= Self::PENDING || !fits {
+        let Some(allowance) = self.admit(now, destination).filter(|_| fits) else {
             return Resolution::Full;
-        }
-        let mut pending = Pending { packets: Vec::new(), until: now + Self::HOLD };
-        keep(&mut pending.packets, &mut self.held_bytes);
+        };
+        let mut pending = Pending { packets: Vec::new(), until: now + Self::HOLD, allowance };
+        pending.hold(packet, &mut self.held_bytes);
         self.pending.insert(destination, pending);
         Resolution::Ask
     }
 
     /// The node that is known to have the address `destination`.
     pub fn known(&mut self, now: Instant, destination: Ipv6Addr) -> Option<Addr> {
-        match self.answers.touch(&destination) {
-            Some(Answer::Known { addr, until }) if now < *until => {
-                *until = now + Self::KEEP;
-                Some(*addr)
-            }
-            _ => None,
-        }
+        let known = self.known.touch(&destination).filter(|known| now < known.until)?;
+        known.until = now + Self::KEEP;
+        Some(known.addr)
     }
 
     /// As [`learn`](Self::learn), unless packets wait for the answer, which are none of the caller's business.
     pub fn note(&mut self, now: Instant, destination: Ipv6Addr, addr: Addr) {
         if self.known(now, destination).is_none() && !self.pending.contains_key(&destination) {
-            self.answers.insert(destination, Answer::Known { addr, until: now + Self::KEEP });
+            self.failed.remove(&destination);
+            self.known.insert(destination, Known { addr, until: now + Self::KEEP });
         }
     }
 
     /// `addr` is known to have the IPv6 address `destination`: gives back the packets that waited for it.
     pub fn learn(&mut self, now: Instant, destination: Ipv6Addr, addr: Addr) -> Vec<Bytes> {
-        self.answers.insert(destination, Answer::Known { addr, until: now + Self::KEEP });
-        self.release(destination)
+        self.failed.remove(&destination);
+        self.turned_away.remove(&destination);
+        self.known.insert(destination, Known { addr, until: now + Self::KEEP });
+        self.release(destination, true)
     }
 
     /// Nobody answers for `destination`: gives back the packets that waited for it.
     pub fn fail(&mut self, now: Instant, destination: Ipv6Addr, code: Code) -> Vec<Bytes> {
         // A packet that came in meanwhile may have brought the answer.
-        if !matches!(self.answers.touch(&destination), Some(Answer::Known { until, .. }) if now < *until) {
-            self.answers.insert(destination, Answer::Failed { code, until: now + Self::KEEP_FAILURE });
+        if self.known(now, destination).is_none() {
+            let before = self.failed.remove(&destination).filter(|failed| now < failed.until + Self::FORGIVE);
+            let kept = before.map_or(Self::KEEP_FAILURE, |failed| {
+                // Told twice, by the network and by the clock, it is one failure still.
+                if now < failed.until { failed.kept } else { (failed.kept * 2).min(Self::KEEP_FAILURE_MAX) }
+            });
+            self.failed.insert(destination, Failed { code, until: now + kept, kept });
         }
-        self.release(destination)
+        // What was refused without a search has cost nothing.
+        let in_vain = matches!(code, Code::Unknown | Code::NoWay);
+        self.release(destination, !in_vain)
     }
 
     /// Ends what has waited too long: destinations, with their packets.
     pub fn expire(&mut self, now: Instant) -> Vec<(Ipv6Addr, Vec<Bytes>)> {
         let late: Vec<Ipv6Addr> =
             self.pending.iter().filter(|(_, pending)| pending.until <= now).map(|(ip, _)| *ip).collect();
-        late.into_iter().map(|ip| (ip, self.fail(now, ip, Code::NoWay))).collect()
+        late.into_iter().map(|ip| (ip, self.fail(now, ip, Self::IN_VAIN))).collect()
     }
 
     /// When [`expire`](Self::expire) has something to do.
@@ -155,14 +199,14 @@ impl Resolver {
 
     /// Forgets answers that nobody used for long.
     pub fn sweep(&mut self, now: Instant) {
-        self.answers.retain(|_, answer| match answer {
-            Answer::Known { until, .. } | Answer::Failed { until, .. } => now < *until,
-        });
+        self.known.retain(|_, known| now < known.until);
+        self.failed.retain(|_, failed| now < failed.until + Self::FORGIVE);
+        self.turned_away.retain(|_, at| now < *at + Self::FORGIVE);
     }
 
-    /// How many answers are kept.
+    /// How many answers are kept, failures among them.
     pub fn answers(&self) -> usize {
-        self.answers.len()
+        self.known.len() + self.failed.len()
     }
 
     /// How many bytes wait.
@@ -170,10 +214,46 @@ impl Resolver {
         self.held_bytes
     }
 
-    fn release(&mut self, destination: Ipv6Addr) -> Vec<Bytes> {
-        let packets = self.pending.remove(&destination).map_or_else(Vec::new, |pending| pending.packets);
-        self.held_bytes -= packets.iter().map(Bytes::len).sum::<usize>();
-        packets
+    /// What a search that nobody answered ended with.
+    pub const IN_VAIN: Code = Code::Unknown;
+    /// A failure so long ago says nothing about the next one.
+    const FORGIVE: Duration = Duration::from_secs(60);
+
+    /// Whether a search for `destination` may begin.
+    fn admit(&mut self, now: Instant, destination: Ipv6Addr) -> Option<Allowance> {
+        if self.pending.len() < Self::PENDING - Self::RESERVED && self.any.take(now) {
+            return Some(Allowance::Any);
+        }
+        let before = self.turned_away.touch(&destination).map(|at| *at);
+        let is_again = before.is_some_and(|at| now >= at + Self::PATIENCE);
+        if is_again && self.pending.len() < Self::PENDING && self.again.take(now) {
+            self.turned_away.remove(&destination);
+            return Some(Allowance::Again);
+        }
+        if before.is_none() {
+            self.turned_away.insert(destination, now);
+        }
+        None
+    }
+
+    fn release(&mut self, destination: Ipv6Addr, give_back: bool) -> Vec<Bytes> {
+        let Some(pending) = self.pending.remove(&destination) else { return Vec::new() };
+        if give_back {
+            match pending.allowance {
+                Allowance::Any => self.any.give_back(),
+                Allowance::Again => self.again.give_back(),
+            }
+        }
+        self.held_bytes -= pending.packets.iter().map(Bytes::len).sum::<usize>();
+        pending.packets
+    }
+}
+
+impl Pending {
+    fn hold(&mut self, packet: &Bytes, held_bytes: &mut usize) {
+        // A copy: the packet may be a small part of a large buffer.
+        self.packets.push(Bytes::copy_from_slice(packet));
+        *held_bytes += packet.len();
     }
 }
 
@@ -184,96 +264,5 @@ impl Default for Resolver {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(last: u16) -> Ipv6Addr {
-        Ipv6Addr::new(0x200, 0, 0, 0, 0, 0, 0, last)
-    }
-
-    fn packet(length: usize) -> Bytes {
-        vec![0; length].into()
-    }
-
-    #[test]
-    fn packets_wait_for_the_answer_and_leave_in_order() {
-        let (mut resolver, now) = (Resolver::new(), Instant::now());
-        let addr = Addr::from_bytes([2; 32]);
-        assert_eq!(resolver.resolve(now, ip(1), &packet(1)), Resolution::Ask);
-        assert_eq!(resolver.resolve(now, ip(1), &packet(2)), Resolution::Waits { kept: true });
-        assert_eq!(resolver.learn(now, ip(1), addr), [packet(1), packet(2)]);
-        assert_eq!(resolver.resolve(now, ip(1), &packet(3)), Resolution::Known(addr));
-        assert_eq!(resolver.held_bytes(), 0);
-    }
-
-    #[test]
-    fn sixteen_packets_wait_for_one_destination() {
-        let (mut resolver, now) = (Resolver::new(), Instant::now());
-        for _ in 0..Resolver::HELD_EACH {
-            assert!(!matches!(resolver.resolve(now, ip(1), &packet(9)), Resolution::Waits { kept: false }));
-        }
-        assert_eq!(resolver.resolve(now, ip(1), &packet(9)), Resolution::Waits { kept: false });
-        assert_eq!(resolver.fail(now, ip(1), Code::Unknown).len(), Resolver::HELD_EACH);
-    }
-
-    #[test]
-    fn what_waits_is_bounded_in_all() {
-        let (mut resolver, now) = (Resolver::new(), Instant::now());
-        for destination in 0..2000 {
-            for _ in 0..Resolver::HELD_EACH + 4 {
-                resolver.resolve(now, ip(destination), &packet(1420));
-            }
-        }
-        assert!(resolver.held_bytes() <= Resolver::HELD_BYTES, "{} bytes wait", resolver.held_bytes());
-        assert!(resolver.pending.len() <= Resolver::PENDING);
-        for (_, packets) in resolver.expire(now + Resolver::HOLD) {
-            assert!(!packets.is_empty());
-        }
-        assert_eq!(resolver.held_bytes(), 0);
-    }
-
-    #[test]
-    fn answers_are_bounded_and_forgotten() {
-        let (mut resolver, now) = (Resolver::new(), Instant::now());
-        for destination in 0..=u16::MAX {
-            resolver.learn(now, ip(destination), Addr::from_bytes([1; 32]));
-        }
-        assert_eq!(resolver.answers(), Resolver::ANSWERS);
-        resolver.sweep(now + Resolver::KEEP);
-        assert_eq!(resolver.answers(), 0);
-    }
-
-    #[test]
-    fn an_answer_that_is_used_is_kept() {
-        let (mut resolver, mut now) = (Resolver::new(), Instant::now());
-        let addr = Addr::from_bytes([2; 32]);
-        resolver.learn(now, ip(1), addr);
-        for _ in 0..5 {
-            now += Resolver::KEEP / 2;
-            assert_eq!(resolver.resolve(now, ip(1), &packet(1)), Resolution::Known(addr));
-        }
-        now += Resolver::KEEP;
-        assert_eq!(resolver.resolve(now, ip(1), &packet(1)), Resolution::Ask);
-    }
-
-    #[test]
-    fn a_failure_is_believed_for_seconds() {
-        let (mut resolver, now) = (Resolver::new(), Instant::now());
-        resolver.resolve(now, ip(1), &packet(1));
-        assert_eq!(resolver.next_expiry(), Some(now + Resolver::HOLD));
-        let late = now + Resolver::HOLD;
-        assert_eq!(resolver.expire(late), [(ip(1), vec![packet(1)])]);
-        assert_eq!(resolver.resolve(late, ip(1), &packet(1)), Resolution::Failed(Code::NoWay));
-        assert_eq!(resolver.resolve(late + Resolver::KEEP_FAILURE, ip(1), &packet(1)), Resolution::Ask);
-    }
-
-    #[test]
-    fn a_late_failure_does_not_undo_what_came_in_meanwhile() {
-        let (mut resolver, now) = (Resolver::new(), Instant::now());
-        let addr = Addr::from_bytes([2; 32]);
-        resolver.resolve(now, ip(1), &packet(1));
-        resolver.learn(now, ip(1), addr);
-        resolver.fail(now, ip(1), Code::NoWay);
-        assert_eq!(resolver.resolve(now, ip(1), &packet(1)), Resolution::Known(addr));
-    }
-}
+#[path = "resolve_tests.rs"]
+mod tests;
