@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use byway_identity::Addr;
-use byway_network::{Cost, Plane};
+use byway_network::{Cost, Family, Plane};
 use byway_wire::{Malformed, Reader, Writer};
 
 use crate::names::{TREES_MAX, TreeId};
@@ -125,6 +125,11 @@ impl Coords {
     /// Those in `plane`.
     pub(crate) fn in_plane(&self, plane: Plane) -> Self {
         Self { places: self.places.iter().filter(|place| place.tree.plane() == plane).cloned().collect() }
+    }
+
+    /// Those in trees of which frames may use links of `family`: nothing else is told over such a link.
+    pub(crate) fn over(&self, family: Family) -> Self {
+        Self { places: self.places.iter().filter(|place| place.tree.has(family)).cloned().collect() }
     }
 
     /// The places of a child, in all trees.

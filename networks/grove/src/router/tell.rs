@@ -256,7 +256,7 @@ impl Router {
         }
         let whole = missing || peer.shown.is_empty();
         let see = |peer: &Peer| {
-            let coords = peer.coords.clone();
+            let coords = peer.coords.over(hop.family);
             Sight::There(Seen { id: peer.id, class: peer.class, cost: peer.cost(), coords })
         };
         let mut sights: Vec<Sight> = Vec::new();
@@ -285,11 +285,12 @@ impl Router {
     fn tell_home(&mut self, hop: Hop, again: bool, out: &mut Outbox) {
         let Some(peer) = self.peers.get_mut(&hop) else { return };
         let step = Step { label: peer.label, cost: peer.cost() };
-        let version = hash_of(&(step, &self.coords)) as u32 | 1;
+        let coords = self.coords.over(hop.family);
+        let version = hash_of(&(step, &coords)) as u32 | 1;
         let missing = again && peer.has.view != peer.told.view;
         if peer.told.view != version || missing {
             peer.told.view = version;
-            out.send(hop, Frame::Home { version, step, coords: self.coords.clone() }.emit());
+            out.send(hop, Frame::Home { version, step, coords }.emit());
         }
     }
 }
