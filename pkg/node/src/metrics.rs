@@ -9,6 +9,7 @@ use byway_link::LinkStatus;
 use byway_session::Counters;
 
 use crate::driver::Driver;
+use crate::types::NodeStatus;
 
 /// One family of metrics under construction.
 struct Family<'a> {
@@ -170,6 +171,7 @@ fn nodes(text: &mut String, driver: &Driver) {
         bytes.value(&format!("{labels},direction=\"sent\""), node.counters.sent.1);
         bytes.value(&format!("{labels},direction=\"received\""), node.counters.received.1);
     }
+    routed(text, &nodes);
     let mut drops = counter(text, "byway_node_dropped", "What a hosted node dropped, by reason.");
     for (labels, node) in each() {
         for (reason, count) in [
@@ -195,6 +197,21 @@ fn nodes(text: &mut String, driver: &Driver) {
             held.value(&format!("{labels},queue=\"packets\""), shared.inbox(Kind::Packet).load().0 as u64);
         }
     }
+}
+
+/// What the routing protocol of each hosted node sent; frames that threads pass on are not among it.
+fn routed(text: &mut String, nodes: &[NodeStatus]) {
+    let kinds = || {
+        nodes.iter().flat_map(|node| {
+            let used = node.counters.routed.iter().enumerate().filter(|(_, (frames, _))| *frames > 0);
+            used.map(|(kind, counts)| (format!("node=\"{}\",kind=\"{kind}\"", node.addr), counts))
+        })
+    };
+    let help = "Frames that the routing protocol of a hosted node sent, by their first byte.";
+    let mut frames = counter(text, "byway_routing_frames", help);
+    kinds().for_each(|(labels, (count, _))| frames.value(&labels, *count));
+    let mut bytes = counter(text, "byway_routing_bytes", "Bytes of these frames.");
+    kinds().for_each(|(labels, (_, count))| bytes.value(&labels, *count));
 }
 
 fn counter<'a>(text: &'a mut String, name: &'static str, help: &str) -> Family<'a> {

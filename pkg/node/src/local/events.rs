@@ -51,6 +51,10 @@ impl Local {
     pub(super) fn on_action(&mut self, now: Instant, action: Action, effects: &mut Effects) {
         match action {
             Action::Send { hop, frame } => {
+                let kind = usize::from(frame.first().map_or(0, |first| first & 0x0f));
+                let (frames, bytes) = &mut self.counters.routed[kind];
+                *frames += 1;
+                *bytes += frame.len() as u64;
                 effects.frames.push(Frame { from: self.addr, hop, bytes: frame, bare: None });
             }
             Action::Deliver { plane, payload, back } => {

@@ -75,6 +75,9 @@ pub struct NodeCounters {
     pub refused: u64,
     /// Control frames that were none.
     pub malformed: u64,
+    /// Frames that the routing protocol sent to neighbours, and their bytes, by the low four bits of their first byte:
+    /// what kind they are, which each protocol says for itself.
+    pub routed: [(u64, u64); 16],
 }
 
 struct Pending {
