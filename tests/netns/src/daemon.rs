@@ -197,14 +197,7 @@ impl Daemon {
 
     /// The body of the answer to `GET path`.
     pub fn get(&self, path: &str) -> Result<String> {
-        let mut stream = UnixStream::connect(&self.api)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        ensure!(head.split(' ').nth(1) == Some("200"), "{head}\n{body}");
-        Ok(body.to_owned())
+        get(&self.api, path)
     }
 
     /// The same as JSON.
@@ -257,6 +250,18 @@ impl Daemon {
         ensure!(status.success(), "{status}\n{}", self.process.output());
         Ok(())
     }
+}
+
+/// The body of the answer to `GET path` of the API at this socket.
+pub fn get(api: &Path, path: &str) -> Result<String> {
+    let mut stream = UnixStream::connect(api)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    ensure!(head.split(' ').nth(1) == Some("200"), "{head}\n{body}");
+    Ok(body.to_owned())
 }
 
 /// The program `name` of this workspace, beside the one that runs now.

@@ -29,7 +29,7 @@ mod wire;
 mod wire_run;
 
 pub use chain::{A, B, C, Chain, Pings, epoch, listens, reaches, tcp_send, tcp_sink};
-pub use daemon::{Daemon, DaemonConfig, Identity, Peer, program};
+pub use daemon::{Daemon, DaemonConfig, Identity, Peer, get, program};
 pub use fabric::{Fabric, FabricPlan, Traffic, run_fabric};
 pub use frame::{Frame, Protocol};
 pub use graph::Graph;

@@ -4,6 +4,7 @@
 //! pairs ping; between those times nobody does, and what the links carry then is what the daemons say to each other.
 
 mod judge;
+mod said;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -13,12 +14,13 @@ use anyhow::{Context, Result, ensure};
 use byway_netns::{Graph, Heard, Mesh, Pair, Random, Traffic, World};
 use nix::sys::signal::Signal;
 
-pub use judge::{Control, Holding, Outcome, Pings, words, write};
+pub use judge::{Control, Holding, Outcome, Pings, Wires, words, write};
 
 use crate::mesh::Subject;
 use crate::side::campaign::STOP;
 use crate::side::load::resident;
 use crate::side::peer::Programs;
+use crate::soak::churn::said::Said;
 use crate::soak::judge::panic_in;
 
 /// What to do.
@@ -86,6 +88,7 @@ impl Plan {
                 ..Outcome::default()
             },
             holdings: BTreeMap::new(),
+            said: BTreeMap::new(),
         };
         run.outcome.version = subject.version(&self.programs)?;
         run.outcome.at_start = run.reach()?;
@@ -102,6 +105,8 @@ struct Run {
     lives: Lives,
     outcome: Outcome,
     holdings: BTreeMap<usize, Vec<Holding>>,
+    /// What each daemon had said when it was last asked, with its process id.
+    said: BTreeMap<usize, (u32, Said)>,
 }
 
 /// What a turn is about to see.
@@ -198,7 +203,7 @@ impl Run {
         let (now, after) = (self.now(), self.mesh.fabric.traffic()?);
         let node_seconds = self.lives.seconds(since, now);
         let sum = |counts: &[u64]| counts.iter().sum::<u64>();
-        self.outcome.control.take(
+        self.outcome.wires.take(
             node_seconds,
             sum(&after.bytes) - sum(&before.bytes),
             sum(&after.packets) - sum(&before.packets),
@@ -235,18 +240,26 @@ impl Run {
     /// Looks at what daemons hold, and whether all run; one that has ended by itself is told, and started again.
     fn look(&mut self, tell: &mut impl FnMut(&str)) -> Result<()> {
         let now = self.now();
-        let mut ended = Vec::new();
+        let (mut running, mut ended) = (Vec::new(), Vec::new());
         for (index, daemon) in self.mesh.running() {
             if !daemon.is_running() {
                 ended.push(index);
                 continue;
             }
             let Some(holding) = Holding::of(now, daemon.pid()) else { continue };
+            running.push((index, daemon.pid()));
             self.outcome.largest_mib =
                 self.outcome.largest_mib.max(holding.memory as f64 / f64::from(1 << 20));
             if index % STAYING == 0 {
                 self.holdings.entry(index).or_default().push(holding);
             }
+        }
+        for (index, pid) in running {
+            // One that has just begun does not answer yet, and is asked the next time.
+            let Some(said) = Said::of(&self.mesh.hosts[index].path("api.sock")) else { continue };
+            let before = self.said.get(&index).filter(|(earlier, _)| *earlier == pid);
+            self.outcome.control.take(&said, before.map(|(_, said)| said));
+            self.said.insert(index, (pid, said));
         }
         for index in ended {
             self.lives.ended(index, now);

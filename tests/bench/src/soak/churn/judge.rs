@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 use anyhow::Result;
 use byway_netns::Heard;
 use serde::{Deserialize, Serialize};
 
 use crate::mesh;
+use crate::soak::churn::said::Said;
 use crate::soak::judge::Growth;
 
 /// What was seen.
@@ -33,8 +35,10 @@ pub struct Outcome {
     pub pings: Pings,
     /// Pairs that had a way and got no answer.
     pub silent: Vec<String>,
-    /// What daemons said to each other.
+    /// What routing said.
     pub control: Control,
+    /// What the links carried while nobody pinged.
+    pub wires: Wires,
     /// Daemons that stayed.
     pub stayed: Vec<Stayed>,
     /// The largest daemon at any time, in MiB.
@@ -60,9 +64,18 @@ pub struct Pings {
     pub longest_ms: f64,
 }
 
-/// What the links carried while nobody pinged.
+/// What the routing protocols of all daemons sent, by the kind of frame, as `grove` numbers them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Control {
+    /// Daemons times seconds.
+    pub node_seconds: f64,
+    /// Bytes of each kind of frame.
+    pub bytes: BTreeMap<u8, u64>,
+}
+
+/// What the links carried while nobody pinged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Wires {
     /// Daemons times seconds.
     pub node_seconds: f64,
     /// Bytes of whole IP packets.
@@ -99,8 +112,10 @@ pub struct Stayed {
 
 /// Bytes a second that a daemon may send to keep the network as it is: the goal for random geometric graphs of 1,000 nodes.
 const CONTROL: f64 = 800.0;
-/// What a packet costs besides what its sender wanted to say: 20 bytes of IPv4, 8 of UDP, 32 of a sealed frame.
-const AROUND: f64 = 60.0;
+/// Frames that keep trees, names and views as they are, and find nodes: HELLO to FOUND.
+const KEEPING: RangeInclusive<u8> = 1..=7;
+/// Frames that look for better ways of sessions: PROBE, TRACE, BROKEN. There are as many as there is traffic.
+const PROBING: RangeInclusive<u8> = 10..=12;
 /// Share of joined pairs that must be answered.
 const ANSWERED: f64 = 0.99;
 /// Memory that grows faster is a leak, in MiB a minute, if it was seen to do so for so many seconds.
@@ -129,6 +144,22 @@ impl Pings {
 }
 
 impl Control {
+    /// What a daemon said since it was asked before, or since it began.
+    pub(super) fn take(&mut self, now: &Said, before: Option<&Said>) {
+        self.node_seconds += now.seconds - before.map_or(0.0, |before| before.seconds);
+        for (kind, bytes) in &now.bytes {
+            let known = before.and_then(|before| before.bytes.get(kind)).copied().unwrap_or(0);
+            *self.bytes.entry(*kind).or_default() += bytes.saturating_sub(known);
+        }
+    }
+
+    /// Bytes a daemon and second of these kinds of frames.
+    pub fn rate(&self, kinds: RangeInclusive<u8>) -> f64 {
+        self.bytes.range(kinds).map(|(_, bytes)| *bytes).sum::<u64>() as f64 / self.node_seconds.max(1e-3)
+    }
+}
+
+impl Wires {
     pub(super) fn take(&mut self, node_seconds: f64, bytes: u64, packets: u64) {
         self.node_seconds += node_seconds;
         self.bytes += bytes;
@@ -136,14 +167,9 @@ impl Control {
         self.worst = self.worst.max(bytes as f64 / node_seconds.max(1e-3));
     }
 
-    /// Bytes a daemon and second, of whole packets.
+    /// Bytes a daemon and second.
     pub fn rate(&self) -> f64 {
         self.bytes as f64 / self.node_seconds.max(1e-3)
-    }
-
-    /// The same without what is around every frame: what the goal is about.
-    pub fn said(&self) -> f64 {
-        (self.bytes as f64 - self.packets as f64 * AROUND) / self.node_seconds.max(1e-3)
     }
 }
 
@@ -170,7 +196,7 @@ impl Outcome {
             self.done,
             self.pings.answered,
             self.pings.joined,
-            self.control.rate(),
+            self.control.rate(KEEPING),
             self.ended.len(),
             self.panics.len()
         )
@@ -194,8 +220,9 @@ impl Outcome {
                 self.silent.join("; ")
             ));
         }
-        if self.control.node_seconds == 0.0 || self.control.said() > CONTROL {
-            faults.push(format!("{:.0} B/s of control traffic, without headers", self.control.said()));
+        let kept = self.control.rate(KEEPING);
+        if self.control.node_seconds == 0.0 || kept > CONTROL {
+            faults.push(format!("{kept:.0} B/s of control traffic"));
         }
         for Stayed { memory, files, threads } in &self.stayed {
             if memory.seconds >= TELLING && memory.slope > LEAK {
@@ -232,7 +259,7 @@ fn thirds(held: &[Holding], what: impl Fn(&Holding) -> u64) -> (u64, u64) {
 
 /// For people.
 pub fn words(outcome: &Outcome) -> String {
-    let Outcome { pings, control, .. } = outcome;
+    let Outcome { pings, control, wires, .. } = outcome;
     let done: Vec<_> = outcome.done.iter().map(|(what, count)| format!("{count} {what}")).collect();
     let percent = |count| Pings::share(count, pings.joined) * 100.0;
     let seconds = |last: Option<f64>| last.map_or("not all".to_owned(), |last| format!("{last:.1} s"));
@@ -265,13 +292,18 @@ pub fn words(outcome: &Outcome) -> String {
     );
     row("the same: the first ping answered", format!("{:.2} %", percent(pings.at_once)), String::new());
     row(
-        "control traffic of a daemon, without what is around a frame",
-        format!("{:.0} B/s", control.said()),
+        "control frames that a daemon sends",
+        format!("{:.0} B/s", control.rate(KEEPING)),
         format!("{CONTROL:.0} B/s"),
     );
     row(
-        "the same as whole packets; the most of any 8 s",
-        format!("{:.0}; {:.0} B/s", control.rate(), control.worst),
+        "frames that look for better ways of sessions",
+        format!("{:.0} B/s", control.rate(PROBING)),
+        String::new(),
+    );
+    row(
+        "all that a daemon sends while nobody pings; the most of any 8 s",
+        format!("{:.0}; {:.0} B/s", wires.rate(), wires.worst),
         String::new(),
     );
     row(
@@ -292,8 +324,15 @@ pub fn words(outcome: &Outcome) -> String {
     row("threads", span(|stayed| stayed.threads), format!("+{MORE}"));
     row("daemons that ended by themselves", outcome.ended.len().to_string(), "0".into());
     row("panics in any log", outcome.panics.len().to_string(), "0".into());
-    text += "\nControl traffic is what the links carry at times when nobody pings: routing, keep-alives, handshakes of links and of sessions, while \
-             daemons come and go all the same. Around a frame are the headers of IP and UDP and the seal of the link, 60 bytes in all.\n";
+    let each: Vec<_> =
+        control.bytes.keys().map(|kind| format!("{kind}: {:.0}", control.rate(*kind..=*kind))).collect();
+    let _ = writeln!(
+        text,
+        "\nControl frames are those of kinds 1 to 7, as their senders count them, without what links put around them; by kind, in B/s: {}. \
+         All that a daemon sends is counted on the links as whole IP packets, and has the headers, keep-alives and handshakes of links \
+         and sessions in it; daemons come and go all the same.",
+        each.join(", ")
+    );
     text
 }
 
@@ -319,9 +358,13 @@ mod unit {
             largest_mib: 20.0,
             ..Outcome::default()
         };
-        outcome.control.take(100.0, 50_000, 100);
+        outcome.control.take(&said(100.0, 50_000), None);
         outcome.held(&BTreeMap::from([(0, steady(1000))]));
         outcome
+    }
+
+    fn said(seconds: f64, bytes: u64) -> Said {
+        Said { seconds, bytes: BTreeMap::from([(2, bytes), (8, 1_000_000_000), (10, 1_000_000)]) }
     }
 
     fn steady(seconds: u64) -> Vec<Holding> {
@@ -338,7 +381,7 @@ mod unit {
             ("at the end", |outcome| outcome.at_end = None),
             ("197 of 200", |outcome| outcome.pings.answered = 197),
             ("0 of 0", |outcome| outcome.pings = Pings::default()),
-            ("control traffic", |outcome| outcome.control.take(1.0, 1_000_000, 1)),
+            ("control traffic", |outcome| outcome.control.take(&said(1.0, 1_000_000), None)),
             ("90 MiB", |outcome| outcome.largest_mib = 90.0),
             ("by itself: host 3", |outcome| outcome.ended.push("host 3".into())),
             ("a panic: oh", |outcome| outcome.panics.push("oh".into())),
@@ -368,12 +411,16 @@ mod unit {
     }
 
     #[test]
-    fn the_headers_of_packets_are_not_what_was_said() {
+    fn what_a_daemon_said_counts_once_and_by_kind() {
         let mut control = Control::default();
-        control.take(10.0, 10_000, 50);
-        control.take(10.0, 2_000, 10);
-        assert!((control.rate() - 600.0).abs() < 1e-9 && (control.worst - 1000.0).abs() < 1e-9);
-        assert!((control.said() - (12_000.0 - 60.0 * AROUND) / 20.0).abs() < 1e-9);
+        control.take(&said(10.0, 10_000), None);
+        control.take(&said(15.0, 16_000), Some(&said(10.0, 10_000)));
+        assert!((control.rate(KEEPING) - 16_000.0 / 15.0).abs() < 1e-9, "{control:?}");
+        assert!((control.rate(PROBING) - 1_000_000.0 / 15.0).abs() < 1e-9, "{control:?}");
+        let mut wires = Wires::default();
+        wires.take(10.0, 10_000, 50);
+        wires.take(10.0, 2_000, 10);
+        assert!((wires.rate() - 600.0).abs() < 1e-9 && (wires.worst - 1000.0).abs() < 1e-9);
         assert!(words(&good()).contains("| 99.50 % of 200 | 99 % |"), "{}", words(&good()));
     }
 }
