@@ -477,6 +477,9 @@ fn portal_metrics(counters: &byway_portal::Counters, text: &mut String) {
         &[(outwards, counters.packets_out), (inwards, counters.packets_in)],
     );
     family("bytes", "Their bytes.", &[(outwards, counters.bytes_out), (inwards, counters.bytes_in)]);
+    family("finds", "Addresses that the network was asked for.", &[("", counters.finds)]);
+    let notices = [("told=\"yes\"", counters.notices), ("told=\"no\"", counters.notices_suppressed)];
+    family("notices", "ICMPv6 errors for programs, and those that the limit kept back.", &notices);
     let labels: Vec<_> =
         counters.drops().map(|(reason, count)| (format!("reason=\"{}\"", reason.name()), count)).collect();
     let drops: Vec<_> = labels.iter().map(|(label, count)| (label.as_str(), *count)).collect();

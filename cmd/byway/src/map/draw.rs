@@ -52,13 +52,18 @@ pub(crate) fn draw(map: &Map, routes: &[RouteInfo], limit: usize) -> (Drawing, S
     let map = shown(map, routes, limit);
     let spots = layout(&map, routes);
     let drawing = Drawing { nodes: spots.len(), links: map.links.len(), cut: map.cut };
-    let reach = spots.values().map(|spot| spot.radius).fold(0.0, f64::max) + LABEL + MARGIN;
     let legend = legend(&map, &spots, drawing);
-    let height = f64::max(2.0 * reach, legend.1 + 2.0 * MARGIN);
-    let width = LEGEND + MARGIN + 2.0 * reach;
+    let air = LABEL + MARGIN;
+    let reach = |place: fn(&Spot) -> f64| {
+        let places = || spots.values().map(place);
+        (places().fold(0.0, f64::min) - air, places().fold(0.0, f64::max) + air)
+    };
+    let ((left, right), (top, bottom)) = (reach(Spot::x), reach(Spot::y));
+    let height = f64::max(bottom - top, legend.1 + 2.0 * MARGIN);
+    let width = LEGEND + right - left;
+    let down = (height - (bottom - top)) / 2.0 - top;
     let classes = Classes::new(&map.links);
-    let mut picture = Group::new()
-        .set("transform", format!("translate({:.1} {:.1})", LEGEND + MARGIN + reach, height / 2.0));
+    let mut picture = Group::new().set("transform", format!("translate({:.1} {down:.1})", LEGEND - left));
     for element in lines(&map, routes, &spots, &classes) {
         picture = picture.add(element);
     }
@@ -193,9 +198,9 @@ fn lines(map: &Map, routes: &[RouteInfo], spots: &BTreeMap<Addr, Spot>, classes:
     }
     for (addr, spot) in spots {
         let Joint::Way(way) = spot.joint else { continue };
-        let Some((route, next)) = routes.get(way).and_then(|way| Some((way, spots.get(&way.next)?))) else {
-            continue;
-        };
+        let Some(route) = routes.get(way) else { continue };
+        let by = if route.next == *addr { map.addr } else { route.next };
+        let Some(next) = spots.get(&by) else { continue };
         let line = Line::new()
             .set("class", "way")
             .set("x1", one(next.x()))
@@ -203,7 +208,7 @@ fn lines(map: &Map, routes: &[RouteInfo], spots: &BTreeMap<Addr, Spot>, classes:
             .set("x2", one(spot.x()))
             .set("y2", one(spot.y()));
         let hops = route.hops.map_or("unknown length".to_owned(), |hops| format!("{hops} hops"));
-        let about = format!("a way to {addr} by {}: {hops}, cost {:.1} ms", route.next, route.cost_ms);
+        let about = format!("a way to {addr} by {by}: {hops}, cost {:.1} ms", route.cost_ms);
         drawn.push(Group::new().add(Title::new(about)).add(line));
     }
     drawn
@@ -238,13 +243,16 @@ impl Curve {
         data.quadratic_curve_to((one(self.bend.0), one(self.bend.1), one(self.to.0), one(self.to.1)))
     }
 
-    /// Nearer to the outer end, where the label of the inner one does not reach.
+    /// Nearer to the outer end, where the label of the inner one does not reach, and below the line, as addresses are above.
     fn label(&self) -> (f64, f64) {
         let t = 0.72;
         let at = |from: f64, bend: f64, to: f64| {
             (1.0 - t) * (1.0 - t) * from + 2.0 * t * (1.0 - t) * bend + t * t * to
         };
-        (at(self.from.0, self.bend.0, self.to.0), at(self.from.1, self.bend.1, self.to.1))
+        let (dx, dy) = (self.to.0 - self.from.0, self.to.1 - self.from.1);
+        let aside = 9.0 / dx.hypot(dy).max(1.0) * if dx < 0.0 { -1.0 } else { 1.0 };
+        let (x, y) = (at(self.from.0, self.bend.0, self.to.0), at(self.from.1, self.bend.1, self.to.1));
+        (x - dy * aside, y + dx * aside)
     }
 }
 

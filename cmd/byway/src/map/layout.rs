@@ -2,7 +2,7 @@
 //! the sector of the node that it is reached by. Such a tree has no crossings, and however many nodes there are, none
 //! covers another: the rings grow until all have room.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::f64::consts::TAU;
 
 use byway_api::body::{Map, MapLink, RouteInfo};
@@ -102,6 +102,7 @@ impl Tree {
         }
         let mut tree = Self { places: Vec::new(), at: HashMap::new() };
         tree.grow(Place { addr: map.addr, parent: 0, ring: 0, joint: Joint::Middle }, &links);
+        let nodes: HashSet<Addr> = map.nodes.iter().copied().collect();
         let mut ways: Vec<usize> = (0..routes.len()).collect();
         ways.sort_by(|one, other| {
             let (one, other) = (&routes[*one], &routes[*other]);
@@ -109,8 +110,10 @@ impl Tree {
         });
         for way in ways {
             let route = &routes[way];
-            if map.nodes.contains(&route.to)
-                && let Some(parent) = tree.at.get(&route.next).copied()
+            // A neighbour's way begins here.
+            let by = if route.next == route.to { &map.addr } else { &route.next };
+            if nodes.contains(&route.to)
+                && let Some(parent) = tree.at.get(by).copied()
             {
                 let beyond = usize::from(route.hops.unwrap_or(2)).saturating_sub(1).clamp(1, RINGS_MAX);
                 let ring = tree.places[parent].ring + beyond;

@@ -120,17 +120,22 @@ fn rings_are_hops_and_this_node_is_in_the_middle() {
 fn nodes_without_known_links_are_drawn_behind_the_neighbour_that_leads_to_them() {
     // 2 is three hops away by 1; of 3 nothing is known but its address, and a link to 4.
     let map = map(4, vec![link(0, 1), link(3, 4)]);
-    let routes = [route(1, 1, Some(1)), route(2, 1, Some(3)), route(5, 1, None)];
+    let routes = [route(1, 1, Some(1)), route(2, 1, Some(3)), route(5, 1, None), route(6, 6, Some(1))];
     let (drawing, text) = drawn(&map, &routes);
-    assert_eq!(drawing.nodes, 6, "the target of a route is a known node");
+    assert_eq!(drawing.nodes, 7, "the target of a route is a known node");
     let (seen, links) = read(&text);
-    assert_eq!((seen.len(), links), (6, 2));
+    assert_eq!((seen.len(), links), (7, 2));
     assert!(
         text.contains("way, its links not known") && text.contains("nothing but the address known"),
         "{text}"
     );
     let spots = layout(&map, &routes);
     assert_eq!((spots[&addr(2)].ring, spots[&addr(2)].joint), (3, Joint::Way(1)));
+    let map = Map { nodes: vec![addr(6)], ..map };
+    assert_eq!(
+        (layout(&map, &routes)[&addr(6)].ring, layout(&map, &routes)[&addr(6)].joint),
+        (1, Joint::Way(3))
+    );
     assert_eq!((spots[&addr(3)].joint, spots[&addr(4)].joint), (Joint::Nothing, Joint::Link(1)));
 }
 
