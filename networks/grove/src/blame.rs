@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 /// Most eighths that a promise is made worse by.
 const WORST: u8 = 16;
-/// Added for each round in which nothing came back by the neighbour.
-const STEP: u8 = 4;
 /// One eighth heals in so much time.
 const HEAL: Duration = Duration::from_secs(30);
 
@@ -30,7 +28,8 @@ impl Blame {
     /// Nothing came back by it, though the target lives. Whether that changed anything.
     pub(crate) fn swallowed(&mut self, now: Instant) -> bool {
         let before = self.eighths;
-        self.eighths = (self.eighths + STEP).min(WORST);
+        // One silent round may be a matter of lost frames; several in a row are not.
+        self.eighths = (self.eighths * 2).clamp(1, WORST);
         self.heals.get_or_insert(now + HEAL);
         before != self.eighths
     }
@@ -70,7 +69,7 @@ mod tests {
         let now = Instant::now();
         let mut blame = Blame::default();
         assert!(blame.swallowed(now));
-        assert_eq!(blame.handicap(), STEP);
+        assert_eq!(blame.handicap(), 1);
         while blame.swallowed(now) {}
         assert_eq!(blame.handicap(), WORST);
         assert!(blame.answered() && blame.handicap() == WORST / 2);

@@ -76,10 +76,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use byway_identity::Prefix;
+use byway_identity::{Addr, Prefix};
 use byway_network::{
-    Class, Constraint, Cost, FrameError, Hop, Map, Network, Outbox, Picture, Plane, Protocol, Route, Setup,
-    To, Unroutable,
+    Class, Constraint, Cost, FrameError, Hop, Map, Network, Outbox, Path, Picture, Plane, Protocol, Route,
+    Setup, To, Unroutable,
 };
 
 pub use registry::Registry;
@@ -228,5 +228,13 @@ impl Network for Grove {
 
     fn header(&self, to: To, by: &Constraint) -> Option<(Hop, Bytes)> {
         self.router.header(to, by)
+    }
+
+    fn carried(&mut self, now: Instant, to: &Addr, plane: Plane, payloads: u64, out: &mut Outbox) {
+        self.router.carried(now, *to, plane, payloads, out);
+    }
+
+    fn paths(&self, to: &Addr) -> Vec<Path> {
+        self.router.paths(to)
     }
 }

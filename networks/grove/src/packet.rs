@@ -5,7 +5,8 @@
 //! ROUTED  0x09  plane u8 · ttl u8 · at u8 · n u8 · label u16* · payload
 //! PROBE   0x0A  plane u8 · ttl u8 · mask u8 · remaining u32 · to 8 · coordinates · salt u64 · n u8 · hop* · out u16
 //! TRACE   0x0B  plane u8 · ttl u8 · at u8 · n u8 · label u16* · salt u64 · n u8 · hop*
-//! BROKEN  0x0C  plane u8 · ttl u8 · at u8 · n u8 · label u16* · to 8 · broken at u8
+//! BROKEN  0x0C  plane u8 · ttl u8 · at u8 · n u8 · label u16* · to 8 · broken at u16
+//! ECHO    0x0D  plane u8 · ttl u8 · at u8 · n u8 · label u16* · to 4 · nonce u64
 //! hop           out u16 · back u16 · class u8 · cost u16 · tag 6
 //! ```
 //!
@@ -26,6 +27,7 @@ pub(crate) const ROUTED: u8 = 9;
 pub(crate) const PROBE: u8 = 10;
 pub(crate) const TRACE: u8 = 11;
 pub(crate) const BROKEN: u8 = 12;
+pub(crate) const ECHO: u8 = 13;
 
 /// Where coordinates begin in a steered frame.
 const COORDS_AT: usize = 16;

@@ -1,6 +1,7 @@
 //! Ways that probes have shown, and which of them to use.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use byway_identity::Addr;
 use byway_network::{Class, Constraint, Cost, Family, PathId};
@@ -10,6 +11,10 @@ use crate::packet::Noted;
 
 /// Most links of one target's graph.
 const EDGES_MAX: usize = 256;
+/// Most answers of one round that are compared.
+const TIMES_MAX: usize = 32;
+/// How long another way has to be a fifth better before it is taken.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Most ways in use per target.
 const PATHS_MAX: usize = 3;
 
@@ -32,10 +37,14 @@ pub(crate) struct Path {
     /// The label of each link at its near end; the first one is this node's own.
     pub(crate) labels: Vec<u16>,
     classes: Vec<Class>,
+    costs: Vec<u32>,
     /// The nodes behind each link, by the salt; the last one is the target.
     tags: Vec<Tag>,
     salt: u64,
-    pub(crate) cost: u32,
+    /// What its nodes say that it costs.
+    said: u32,
+    /// Half of what a frame took there and back, if one has come back.
+    measured: Option<u32>,
     /// Whether the present round of probes has shown it.
     shown: bool,
 }
@@ -46,8 +55,53 @@ pub(crate) struct Paths {
     /// Names the present round of probes.
     pub(crate) salt: u64,
     edges: Vec<Edge>,
+    /// Of this round, by the labels of the way: half of what a probe took there and back.
+    times: Vec<(Vec<u16>, u32)>,
+    /// The way in use when the round began.
+    pinned: Vec<u16>,
+    /// Since when another way has been better than that.
+    better: Option<Instant>,
     /// Those in use, the best first.
     pub(crate) chosen: Vec<Path>,
+    /// First links of the probes of this round, and whether something came back by each.
+    pub(crate) starts: BTreeMap<u16, bool>,
+    /// Rounds in a row that showed what was known, and those that showed nothing at all.
+    pub(crate) steady: u32,
+    pub(crate) barren: u32,
+}
+
+impl Path {
+    /// What the way costs: what its nodes say, or what it has been measured to cost if that is more.
+    pub(crate) fn cost(&self) -> u32 {
+        self.measured.map_or(self.said, |measured| measured.max(self.said))
+    }
+
+    /// A frame took so long there and back. Whether that is news.
+    pub(crate) fn measure(&mut self, took: Duration) -> bool {
+        let (before, half) = (self.cost(), units(took / 2));
+        // As round trips are smoothed elsewhere: an eighth of the new one.
+        self.measured = Some(self.measured.map_or(half, |old| old - old / 8 + half / 8));
+        before != self.cost()
+    }
+
+    /// How long to wait for an answer that comes along this way.
+    pub(crate) fn patience(&self) -> Duration {
+        let there = Duration::from_micros(100 * u64::from(self.cost().min(1_000_000)));
+        Duration::from_millis(300).max(6 * there)
+    }
+
+    /// The links: where each leads to, by its tag, with its class and cost.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (Tag, Class, u32)> + '_ {
+        self.tags.iter().zip(&self.classes).zip(&self.costs).map(|((tag, class), cost)| (*tag, *class, *cost))
+    }
+
+    pub(crate) fn salt(&self) -> u64 {
+        self.salt
+    }
+}
+
+fn units(time: Duration) -> u32 {
+    (time.as_micros() / 100).min(u128::from(u32::MAX)) as u32
 }
 
 impl Path {
@@ -82,19 +136,45 @@ impl Paths {
         for path in &mut self.chosen {
             path.shown = false;
         }
+        self.pinned = self.chosen.first().map(|path| path.labels.clone()).unwrap_or_default();
         self.salt = salt;
         self.edges.clear();
+        self.times.clear();
+        self.starts.clear();
     }
 
     /// The round is over: what it has not shown is not used any more. Whether that changed anything.
     pub(crate) fn end(&mut self) -> bool {
         let before = self.chosen.len();
         self.chosen.retain(|path| path.shown);
+        let first = self.chosen.first().map(|path| &path.labels);
+        self.steady = if first == Some(&self.pinned) && self.better.is_none() { self.steady + 1 } else { 0 };
+        self.barren = if self.starts.values().any(|answered| *answered) { 0 } else { self.barren + 1 };
         before != self.chosen.len()
     }
 
-    /// A probe came back with these links.
-    pub(crate) fn add(&mut self, own: &Addr, hops: &[Noted], mut fresh: impl FnMut() -> PathId) {
+    /// The way with this number does not answer any more.
+    pub(crate) fn silent(&mut self, id: PathId) {
+        self.chosen.retain(|path| path.id != id);
+        self.edges.clear();
+        (self.better, self.steady) = (None, 0);
+    }
+
+    /// A probe came back with these links, after it took so long.
+    pub(crate) fn add(
+        &mut self,
+        now: Instant,
+        own: &Addr,
+        hops: &[Noted],
+        took: Duration,
+        mut fresh: impl FnMut() -> PathId,
+    ) {
+        if let Some(answered) = hops.first().and_then(|hop| self.starts.get_mut(&hop.out)) {
+            *answered = true;
+        }
+        if self.times.len() < TIMES_MAX {
+            self.times.push((hops.iter().map(|hop| hop.out).collect(), units(took / 2)));
+        }
         let mut from = tag(self.salt, own);
         for hop in hops {
             let cost = Cost::decode(hop.cost).units().max(1);
@@ -104,7 +184,7 @@ impl Paths {
             }
             from = hop.tag;
         }
-        self.choose(own, from, &mut fresh);
+        self.choose(now, own, from, &mut fresh);
     }
 
     /// A way that begins with `labels` has ended there.
@@ -123,7 +203,7 @@ impl Paths {
             .find(|path| path.satisfies(by) && from.iter().all(|other| path.is_disjoint_from(other)))
     }
 
-    fn choose(&mut self, own: &Addr, target: Tag, fresh: &mut impl FnMut() -> PathId) {
+    fn choose(&mut self, now: Instant, own: &Addr, target: Tag, fresh: &mut impl FnMut() -> PathId) {
         let start = tag(self.salt, own);
         let mut removed = BTreeSet::new();
         let mut found = Vec::new();
@@ -137,18 +217,29 @@ impl Paths {
                 break;
             }
         }
-        // The way in use stays, if the round has shown it too, unless another is a fifth cheaper.
-        if let Some(used) = self.chosen.first()
-            && let Some(cost) = self.cost_of(start, &used.labels)
+        found.sort_by_key(Path::cost);
+        // The way in use stays, if the round has shown it too, until another has been a fifth better for a while.
+        let edges = self.edges_of(start, &self.pinned);
+        if !edges.is_empty()
+            && let Some(used) = self.chosen.iter().find(|path| path.labels == self.pinned).map(|path| path.id)
             && let Some(best) = found.first()
-            && best.labels != used.labels
-            && u64::from(best.cost) * 5 > u64::from(cost) * 4
+            && best.labels != self.pinned
         {
-            let edges = self.edges_of(start, &used.labels);
-            let id = used.id;
-            let path = Path { id, ..self.path(&edges, &mut || id) };
-            found.retain(|other| other.labels != path.labels);
-            found.insert(0, path);
+            let path = self.path(&edges, &mut || used);
+            let better = u64::from(best.cost()) * 5 <= u64::from(path.cost()) * 4;
+            self.better = better.then(|| self.better.unwrap_or(now));
+            if self.better.is_none_or(|since| since + PATIENCE > now) {
+                found.retain(|other| other.labels != path.labels);
+                found.insert(0, path);
+                found.truncate(PATHS_MAX);
+            } else {
+                self.better = None;
+            }
+        } else if !edges.is_empty() {
+            self.better = None;
+        } else if let Some(used) = self.chosen.iter().find(|path| path.labels == self.pinned) {
+            // The round may still show it.
+            found.insert(0, used.clone());
             found.truncate(PATHS_MAX);
         }
         self.chosen = found;
@@ -156,14 +247,17 @@ impl Paths {
 
     fn path(&self, edges: &[Edge], fresh: &mut impl FnMut() -> PathId) -> Path {
         let labels: Vec<u16> = edges.iter().map(|edge| edge.label).collect();
-        let known = self.chosen.iter().find(|path| path.labels == labels).map(|path| path.id);
+        let known = self.chosen.iter().find(|path| path.labels == labels);
+        let timed = self.times.iter().find(|(way, _)| *way == labels).map(|(_, half)| *half);
         Path {
-            id: known.unwrap_or_else(fresh),
+            id: known.map_or_else(fresh, |path| path.id),
             labels,
             classes: edges.iter().map(|edge| edge.class).collect(),
+            costs: edges.iter().map(|edge| edge.cost).collect(),
             tags: edges.iter().map(|edge| edge.to).collect(),
             salt: self.salt,
-            cost: edges.iter().fold(0, |sum: u32, edge| sum.saturating_add(edge.cost)),
+            said: edges.iter().fold(0, |sum: u32, edge| sum.saturating_add(edge.cost)),
+            measured: known.and_then(|path| path.measured).or(timed),
             shown: true,
         }
     }
@@ -179,11 +273,6 @@ impl Paths {
             at = edge.to;
         }
         edges
-    }
-
-    fn cost_of(&self, start: Tag, labels: &[u16]) -> Option<u32> {
-        let edges = self.edges_of(start, labels);
-        (!edges.is_empty()).then(|| edges.iter().fold(0, |sum: u32, edge| sum.saturating_add(edge.cost)))
     }
 
     /// The cheapest way through the graph that avoids `removed`; no node occurs twice on it.

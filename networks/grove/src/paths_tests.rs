@@ -20,16 +20,21 @@ fn trace(salt: u64, hops: &[(u16, Class, u32, u8)]) -> Vec<Noted> {
     hops.iter().map(noted).collect()
 }
 
+/// Numbers that are given to new ways.
+fn fresh() -> PathId {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    PathId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn add(paths: &mut Paths, now: Instant, hops: &[(u16, Class, u32, u8)]) {
+    paths.add(now, &addr(1), &trace(paths.salt, hops), Duration::ZERO, fresh);
+}
+
 fn paths(traces: &[&[(u16, Class, u32, u8)]]) -> Paths {
     let mut paths = Paths::default();
     paths.begin(7);
-    let mut next = 0;
-    for hops in traces {
-        paths.add(&addr(1), &trace(7, hops), || {
-            next += 1;
-            PathId(next)
-        });
-    }
+    traces.iter().for_each(|hops| add(&mut paths, Instant::now(), hops));
     paths
 }
 
@@ -45,7 +50,7 @@ fn the_halves_of_two_traces_make_a_better_way() {
         &[(4, Class::UDP, 20, 4), (5, Class::UDP, 20, 3), (6, Class::UDP, 90, 9)],
     ]);
     assert_eq!(labels(&paths)[0], [4, 5, 3]);
-    assert_eq!(paths.chosen[0].cost, 50);
+    assert_eq!(paths.chosen[0].cost(), 50);
 }
 
 #[test]
@@ -88,15 +93,73 @@ fn a_node_that_is_not_tagged_is_on_no_way_that_avoids_somebody() {
 }
 
 #[test]
-fn the_way_in_use_stays_until_another_is_a_fifth_better() {
+fn the_way_in_use_stays_until_another_is_a_fifth_better_for_a_while() {
+    let now = Instant::now();
     let mut paths = paths(&[&[(1, Class::UDP, 50, 2), (2, Class::UDP, 50, 9)]]);
     let id = paths.chosen[0].id;
-    for (cost, left) in [(45, false), (30, true)] {
-        paths.begin(7);
-        paths.add(&addr(1), &trace(7, &[(1, Class::UDP, 50, 2), (2, Class::UDP, 50, 9)]), || PathId(50));
-        paths.add(&addr(1), &trace(7, &[(3, Class::UDP, cost, 3), (4, Class::UDP, cost, 9)]), || PathId(60));
-        assert_eq!(paths.chosen[0].id != id, left, "{cost}");
+    let rounds =
+        [(0, 45, false), (30, 30, false), (45, 30, false), (50, 45, false), (55, 30, false), (85, 30, true)];
+    for (salt, (second, cost, left)) in (8..).zip(rounds) {
+        let now = now + Duration::from_secs(second);
+        paths.begin(salt);
+        add(&mut paths, now, &[(3, Class::UDP, cost, 3), (4, Class::UDP, cost, 9)]);
+        assert_eq!(paths.chosen[0].id, id, "{second}: the round may still show it");
+        add(&mut paths, now, &[(1, Class::UDP, 50, 2), (2, Class::UDP, 50, 9)]);
+        assert_eq!(paths.chosen[0].id != id, left, "{second}");
+        assert_eq!(paths.chosen.len(), 2, "{second}: the other one is there for copies");
+        paths.end();
     }
+}
+
+#[test]
+fn a_way_that_takes_longer_than_its_nodes_say_costs_what_it_takes() {
+    let mut paths = Paths::default();
+    paths.begin(7);
+    let (near, far) =
+        ([(1, Class::UDP, 5, 2), (2, Class::UDP, 5, 9)], [(3, Class::UDP, 30, 3), (4, Class::UDP, 30, 9)]);
+    for (hops, millis) in [(&near, 80), (&far, 10)] {
+        let took = Duration::from_millis(millis);
+        paths.add(Instant::now(), &addr(1), &trace(7, hops), took, fresh);
+    }
+    assert_eq!(labels(&paths), [vec![3, 4], vec![1, 2]], "who promises too much is not believed");
+    assert_eq!(paths.chosen.iter().map(Path::cost).collect::<Vec<_>>(), [60, 400]);
+    let second = &mut paths.chosen[1];
+    for _ in 0..60 {
+        second.measure(Duration::from_millis(2));
+    }
+    assert!(second.cost() < 30, "{}: times are smoothed, and what is over is forgotten", second.cost());
+    assert_eq!(second.patience(), Duration::from_millis(300));
+}
+
+#[test]
+fn a_silent_way_gives_place_to_the_next_one() {
+    let mut paths = paths(&[
+        &[(1, Class::UDP, 10, 2), (2, Class::UDP, 10, 9)],
+        &[(3, Class::UDP, 30, 3), (5, Class::UDP, 50, 9)],
+    ]);
+    paths.silent(paths.chosen[0].id);
+    assert_eq!(labels(&paths), [vec![3, 5]]);
+    paths.end();
+    assert_eq!(labels(&paths), [vec![3, 5]]);
+}
+
+#[test]
+fn rounds_that_show_nothing_new_are_counted_and_so_are_those_that_show_nothing() {
+    let mut paths = paths(&[&[(1, Class::UDP, 10, 2), (2, Class::UDP, 10, 9)]]);
+    paths.starts = BTreeMap::from([(1, false)]);
+    for round in 1..4 {
+        paths.end();
+        assert_eq!(paths.barren, round);
+    }
+    for steady in 0u8..3 {
+        paths.begin(20 + u64::from(steady));
+        paths.starts = BTreeMap::from([(1, false), (3, false)]);
+        add(&mut paths, Instant::now(), &[(1, Class::UDP, 10, 2), (2, Class::UDP, 10, 9)]);
+        paths.end();
+        assert_eq!(paths.barren, 0);
+        assert_eq!(paths.starts, BTreeMap::from([(1, true), (3, false)]), "nothing came back by 3");
+    }
+    assert_eq!(paths.steady, 3);
 }
 
 #[test]
@@ -122,7 +185,7 @@ fn a_graph_has_a_bound() {
     paths.begin(1);
     for at in 0..2_000u16 {
         let node = (at % 250) as u8 + 2;
-        paths.add(&addr(1), &trace(1, &[(at, Class::UDP, 10, node)]), || PathId(at.into()));
+        add(&mut paths, Instant::now(), &[(at, Class::UDP, 10, node)]);
     }
     assert_eq!(paths.edges.len(), EDGES_MAX);
     assert!(paths.chosen.len() <= PATHS_MAX);

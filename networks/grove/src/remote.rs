@@ -38,6 +38,19 @@ pub(crate) struct Remote {
     /// When the present round of probes ends.
     pub(crate) round_until: Option<Instant>,
     pub(crate) paths: Option<Box<Paths>>,
+    pub(crate) echo: Option<Echo>,
+}
+
+/// A question that goes along the way in use and back, so that it is known to carry, and what it costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Echo {
+    /// When the next one is due: the first of a series, or another because the last ones were not answered.
+    pub(crate) at: Instant,
+    /// Sent and not answered.
+    pub(crate) tries: u8,
+    pub(crate) nonce: u64,
+    pub(crate) sent: Instant,
+    pub(crate) path: PathId,
 }
 
 /// All of them.
@@ -109,6 +122,7 @@ impl Remotes {
             probe_at: None,
             round_until: None,
             paths: None,
+            echo: None,
         };
         self.remotes.insert(key, remote);
         self.generation += 1;

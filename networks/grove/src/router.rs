@@ -19,6 +19,7 @@ use crate::limit::Allowance;
 use crate::location::Location;
 use crate::names::{ShortId, TreeId, rank, short_id};
 use crate::packet;
+use crate::paths::Path;
 use crate::peer::{Peer, Role, announced, hello_period};
 use crate::picture::Scene;
 use crate::registry::Registry;
@@ -30,6 +31,7 @@ use crate::trail::Trail;
 use crate::tree::{Candidate, Choice, Tree};
 
 mod above;
+mod echo;
 mod forward;
 mod hear;
 mod lookup;
@@ -37,6 +39,7 @@ mod map;
 #[cfg(test)]
 mod pictures;
 mod probe;
+mod show;
 mod stats;
 mod tell;
 #[cfg(test)]
@@ -307,6 +310,7 @@ impl Router {
         }
         self.seek_again(now, out);
         self.probe_again(now, out);
+        self.echo_again(now, out);
         self.remotes.sweep(now);
         if self.housekeeping <= now {
             self.housekeeping = now + Duration::from_secs(10);
@@ -655,6 +659,7 @@ impl Router {
         out: &mut Outbox,
     ) -> Result<(), FrameError> {
         let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
+        let kind = *bytes.first().ok_or(byway_wire::Malformed::Truncated)?;
         let label = peer.label;
         peer.heard = now;
         if peer.silent {
@@ -662,7 +667,6 @@ impl Router {
             self.news.all();
             self.moved = true;
         }
-        let kind = *bytes.first().ok_or(byway_wire::Malformed::Truncated)?;
         let result = match kind {
             // What is only passed on changes nothing that would have to be told or planned.
             packet::DATA | packet::ROUTED if !self.news.any() => {
@@ -672,6 +676,7 @@ impl Router {
             packet::PROBE => self.hear_probe(now, hop, label, &bytes, out),
             packet::TRACE => self.hear_trace(now, hop, label, bytes, out),
             packet::BROKEN => self.hear_broken(now, hop, label, bytes, out),
+            packet::ECHO => self.hear_echo(now, hop, label, bytes, out),
             _ => {
                 let frame = frame::Frame::parse(&bytes, hop.family)?;
                 self.hear(now, hop, frame, out)
@@ -722,7 +727,7 @@ impl Router {
             let next = self.next_hop(To::Node(*addr), &by)?;
             let goal = Goal { to: remote.id, coords: &remote.coords, plane };
             let best = self.best(&goal, remote.coords.mask(plane), by.first_hop);
-            let cost = path.map(|path| path.cost).or(best.map(|best| best.value)).unwrap_or(u32::MAX);
+            let cost = path.map(Path::cost).or(best.map(|best| best.value)).unwrap_or(u32::MAX);
             let hops = path.and_then(|path| u8::try_from(path.labels.len()).ok());
             Some(Route { to: *addr, plane, next, hops, cost: Cost::from_units(cost) })
         });

@@ -2,7 +2,7 @@
 
 use byway_identity::Addr;
 
-use crate::{Class, Cost, Hop, Plane};
+use crate::{Class, Cost, Hop, PathId, Plane};
 
 /// What a router knows of the network around it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct KnownLink {
 /// A whole way to some node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
+    /// What [`Constraint::disjoint_from`](crate::Constraint::disjoint_from) calls it, so that copies take different ways.
+    pub id: PathId,
     /// The plane that it lies in.
     pub plane: Plane,
     /// Whether payloads take it now.

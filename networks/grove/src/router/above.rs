@@ -3,9 +3,9 @@
 use byway_identity::Prefix;
 use byway_network::{Action, ClassSet, Unroutable};
 
+use super::show::direct_path;
 use super::*;
 use crate::packet::OVERHEAD;
-use crate::paths::Path;
 use crate::seek::{Question, Waiter};
 use crate::steer::Goal;
 
@@ -15,6 +15,7 @@ const PAYLOAD_MAX: usize = 65_535 - OVERHEAD;
 const REFRESH: Duration = Duration::from_secs(60);
 
 /// What to do with a payload for a node.
+#[derive(PartialEq, Eq)]
 enum Way {
     Direct(Hop),
     Path(Vec<u16>),
@@ -80,11 +81,13 @@ impl Router {
         out: &mut Outbox,
     ) -> Result<(), Unroutable> {
         let way = self.way(&addr, by);
-        if let Some(remote) = self.remotes.get_mut(&addr, by.plane) {
-            remote.used = now;
-            remote.sent = remote.sent.saturating_add(1);
+        // A neighbour's own link needs no probes, unless somebody wants another way.
+        if !matches!(way, Ok(Way::Direct(_))) {
+            if way == Err(Unroutable::Constraint) && by.relays == 0 {
+                self.want_ways(now, addr, by.plane, out);
+            }
+            self.mind_remote(now, addr, by.plane, 1, out);
         }
-        self.mind_remote(now, addr, by.plane, out);
         match way? {
             Way::Direct(hop) => {
                 out.send(hop, self.start_direct(by.plane, short_id(&addr), payload));
@@ -132,7 +135,8 @@ impl Router {
         if demanding {
             let alone = |hop: &Hop| {
                 let count = |family: Family| u8::from(family == hop.family);
-                let known = by.disjoint_from.iter().all(|id| self.remotes.path(*id).is_some());
+                let own = self.peers.get(hop).map(|peer| direct_path(peer.label));
+                let known = by.disjoint_from.iter().all(|id| Some(*id) != own && self.is_way(*id));
                 known && by.at_least.iter().all(|(family, least)| *least <= count(*family))
             };
             if let Some(hop) = direct.filter(alone) {
@@ -141,9 +145,8 @@ impl Router {
             let path = self.shown(addr, by).ok_or(Unroutable::Constraint)?;
             return Ok(Way::Path(path.labels));
         }
-        // A neighbour may be nearer by another way, but it is there at once.
         if let Some(hop) = direct {
-            return Ok(Way::Direct(hop));
+            return Ok(self.nearer(addr, by, hop).unwrap_or(Way::Direct(hop)));
         }
         if !inside().any(|hop| first_hops.has(hop.family)) {
             let none = if self.peers.is_empty() { Unroutable::Unknown } else { Unroutable::Constraint };
@@ -166,11 +169,46 @@ impl Router {
 
     /// The best way that probes have shown, if one satisfies `by`.
     fn shown(&self, addr: &Addr, by: &Constraint) -> Option<Path> {
-        let others: Option<Vec<Path>> = by.disjoint_from.iter().map(|id| self.remotes.path(*id)).collect();
+        if !by.disjoint_from.iter().all(|id| self.is_way(*id)) {
+            return None;
+        }
+        // A single link has no node that another way could share, and is itself no way that probes choose.
+        let others: Vec<Path> = by.disjoint_from.iter().filter_map(|id| self.remotes.path(*id)).collect();
+        let link =
+            |path: &Path| path.labels.len() == 1 && by.disjoint_from.contains(&direct_path(path.labels[0]));
         let paths = self.remotes.get(addr, by.plane)?.paths.as_ref()?;
-        let path = paths.best(by, &others?)?;
+        let path = paths.best(by, &others).filter(|path| !link(path))?;
         let hop = self.labels.get(path.labels.first()?)?;
         self.peers.get(hop).filter(|peer| peer.is_usable()).map(|_| path.clone())
+    }
+
+    /// Whether this is what some way is called.
+    fn is_way(&self, id: PathId) -> bool {
+        let mut labels = self.labels.keys();
+        labels.any(|label| direct_path(*label) == id) || self.remotes.path(id).is_some()
+    }
+
+    /// A way to a neighbour that is cheaper than the link to it.
+    fn nearer(&self, addr: &Addr, by: &Constraint, hop: Hop) -> Option<Way> {
+        let peer = self.peers.get(&hop).filter(|peer| peer.role == Role::Full && !self.own.leaf)?;
+        if let Some(path) = self.shown(addr, by).filter(|path| path.cost() < peer.units()) {
+            return Some(Way::Path(path.labels));
+        }
+        let goal = Goal { to: peer.id, coords: &peer.coords, plane: by.plane };
+        let best = self.best(&goal, peer.coords.mask(by.plane), self.first_hops(by))?;
+        (best.hop.peer != hop.peer && best.value < peer.units()).then(|| Way::Place(peer.coords.clone()))
+    }
+
+    /// The way that payloads take, if this node knows the whole of it.
+    pub(super) fn path_in_use(&self, addr: &Addr, by: &Constraint) -> Option<PathId> {
+        match self.way(addr, by).ok()? {
+            Way::Direct(hop) => self.peers.get(&hop).map(|peer| direct_path(peer.label)),
+            Way::Path(labels) => {
+                let chosen = &self.remotes.get(addr, by.plane)?.paths.as_ref()?.chosen;
+                chosen.iter().find(|path| path.labels == labels).map(|path| path.id)
+            }
+            Way::Place(_) | Way::Ask => None,
+        }
     }
 
     /// The families that the first link may be of. Behind a loopback link any family of the plane may be the first that a
@@ -195,9 +233,26 @@ impl Router {
         hubs.min_by_key(|(hop, peer)| (peer.units(), **hop)).map(|(hop, _)| *hop)
     }
 
-    /// Asks anew where a node is that is in use, and begins to probe the ways to it.
-    fn mind_remote(&mut self, now: Instant, addr: Addr, plane: Plane, out: &mut Outbox) {
+    /// See [`byway_network::Network::carried`].
+    pub(crate) fn carried(
+        &mut self,
+        now: Instant,
+        addr: Addr,
+        plane: Plane,
+        payloads: u64,
+        out: &mut Outbox,
+    ) {
+        if !matches!(self.way(&addr, &Constraint::in_plane(plane)), Ok(Way::Direct(_))) {
+            self.mind_remote(now, addr, plane, payloads.try_into().unwrap_or(u32::MAX), out);
+        }
+        self.rest(now, out);
+    }
+
+    /// Payloads have left for a node: asks anew where it is, begins to probe the ways to it, and minds the one in use.
+    fn mind_remote(&mut self, now: Instant, addr: Addr, plane: Plane, payloads: u32, out: &mut Outbox) {
         let Some(remote) = self.remotes.get_mut(&addr, plane) else { return };
+        remote.used = now;
+        remote.sent = remote.sent.saturating_add(payloads);
         if remote.probe_at.is_none() && remote.sent >= super::probe::PROBED_AFTER {
             remote.probe_at = Some(now);
         }
@@ -205,8 +260,20 @@ impl Router {
             let prefix = Prefix::whole(addr);
             self.ask(now, Question::new(plane, prefix), prefix, None, out);
         }
+        self.mind_way(now, &addr, plane);
         if remote_due(self.remotes.get(&addr, plane), now) {
             self.probe_again(now, out);
+        }
+    }
+
+    /// Somebody wants a way with properties that no known way is sure to have: probes may show one, for a later request.
+    fn want_ways(&mut self, now: Instant, addr: Addr, plane: Plane, out: &mut Outbox) {
+        match self.remotes.get_mut(&addr, plane) {
+            Some(remote) => drop(remote.probe_at.get_or_insert(now)),
+            None => {
+                let prefix = Prefix::whole(addr);
+                self.ask(now, Question::new(plane, prefix), prefix, None, out);
+            }
         }
     }
 
@@ -234,8 +301,8 @@ impl Router {
     }
 }
 
-/// What stands in front of payloads; see [`byway_network::Network::header`].
 impl Router {
+    /// See [`byway_network::Network::header`].
     pub(crate) fn header(&self, to: To, by: &Constraint) -> Option<(Hop, Bytes)> {
         let To::Node(addr) = to else { return None };
         if addr == self.own.addr {

@@ -11,8 +11,9 @@ use crate::steer::{Best, Goal, Near, best, steer};
 impl Router {
     /// The neighbours that frames of `plane` may be given to, over links of `allowed` families.
     pub(super) fn nears(&self, plane: Plane, allowed: ClassSet) -> impl Iterator<Item = Near<'_>> {
-        let fits =
-            move |hop: &Hop, peer: &Peer| plane.has(hop.family) && allowed.has(hop.family) && peer.is_usable();
+        let fits = move |hop: &Hop, peer: &Peer| {
+            plane.has(hop.family) && allowed.has(hop.family) && peer.is_usable()
+        };
         self.peers.iter().filter(move |(hop, peer)| fits(hop, peer)).map(|(hop, peer)| Near {
             hop: *hop,
             link: peer.units(),
@@ -124,8 +125,7 @@ impl Router {
     fn note_trail(&mut self, now: Instant, to: ShortId, label: u16) {
         if self.trail.is_empty() {
             self.housekeeping = now + Duration::from_secs(10);
-            self.wake =
-                self.wake.map_or(Some(self.housekeeping), |wake| Some(wake.min(self.housekeeping)));
+            self.wake = self.wake.map_or(Some(self.housekeeping), |wake| Some(wake.min(self.housekeeping)));
         }
         self.trail.note(Some(now), to, label);
     }
@@ -163,23 +163,34 @@ impl Router {
             out.push(Action::Deliver { plane: head.plane, payload, back: Some(back) });
             return Ok(());
         };
+        let led = self.lead_on(hop, label, &head, next, bytes, out);
+        if led == Err(FrameError::NoWay) && !self.own.leaf {
+            head.note(label);
+            self.complain_home(now, hop, &head, next, out);
+        }
+        led
+    }
+
+    /// Passes a frame that came over the link `label` on over the link `next`.
+    pub(super) fn lead_on(
+        &self,
+        from: Hop,
+        label: u16,
+        head: &Led,
+        next: u16,
+        frame: Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
         if head.ttl <= 1 {
             return Err(FrameError::HopLimit);
         }
-        if self.own.leaf {
-            return Err(FrameError::NoWay);
-        }
-        if let Some(onwards) = self.led_hop(next, head.plane, hop) {
-            out.send(onwards, Led::passed_on(bytes, head.ttl - 1, head.at, label));
-            return Ok(());
-        }
-        head.note(label);
-        self.complain_home(now, hop, &head, next, out);
-        Err(FrameError::NoWay)
+        let onwards = self.led_hop(next, head.plane, from).filter(|_| !self.own.leaf);
+        out.send(onwards.ok_or(FrameError::NoWay)?, Led::passed_on(frame, head.ttl - 1, head.at, label));
+        Ok(())
     }
 
     /// Tells whoever sent a frame along a way that it ends here: at the link `next`, or, with 0, at the wrong node.
-    fn complain_home(&mut self, now: Instant, hop: Hop, head: &Led, next: u16, out: &mut Outbox) {
+    pub(super) fn complain_home(&mut self, now: Instant, hop: Hop, head: &Led, next: u16, out: &mut Outbox) {
         if let Some(peer) = self.peers.get_mut(&hop)
             && peer.complaints.take(now)
         {
@@ -189,7 +200,7 @@ impl Router {
     }
 
     /// The link with this label, if a frame of `plane` that came from `from` may leave over it.
-    pub(super) fn led_hop(&self, label: u16, plane: Plane, from: Hop) -> Option<Hop> {
+    fn led_hop(&self, label: u16, plane: Plane, from: Hop) -> Option<Hop> {
         let hop = *self.labels.get(&label)?;
         let peer = self.peers.get(&hop)?;
         (plane.has(hop.family) && peer.is_usable() && hop != from).then_some(hop)
@@ -217,9 +228,7 @@ impl Router {
             return Ok(());
         }
         if let Some(next) = head.next() {
-            let onwards = self.led_hop(next, head.plane, hop).ok_or(FrameError::NoWay)?;
-            out.send(onwards, Led::passed_on(bytes, head.ttl - 1, head.at, label));
-            return Ok(());
+            return self.lead_on(hop, label, &head, next, bytes, out);
         }
         // The way that the bad news has come, from the back, is the way that broke.
         head.note(label);

@@ -94,9 +94,8 @@ fn sent(plane: Plane) -> impl Strategy<Value = Sent> {
             remaining,
             coords
         }),
-        (0u8..90, prop::collection::vec(any::<u8>(), 0..90), 0u8..3).prop_map(|(at, way, to)| {
-            Sent::Routed { at: at.min(way.len() as u8), way, to }
-        }),
+        (0u8..90, prop::collection::vec(any::<u8>(), 0..90), 0u8..3)
+            .prop_map(|(at, way, to)| { Sent::Routed { at: at.min(way.len() as u8), way, to } }),
     ]
 }
 
@@ -139,7 +138,13 @@ fn decided(router: &mut Router, now: Instant, from: Hop, frame: &[u8]) -> (Decid
     let mut out = Outbox::default();
     let passes = frame.first().is_some_and(|kind| [DATA, ROUTED].contains(kind));
     let result = router.handle_below(now, from, frame.clone(), &mut out);
-    let mut actions = out.drain();
+    // What the router had to tell its neighbours anyway is no answer to the frame.
+    let answers = |kind: &u8| [DATA, ROUTED, packet::BROKEN].contains(kind);
+    let is_answer = |action: &Action| match action {
+        Action::Send { frame, .. } => frame.first().is_some_and(answers),
+        _ => true,
+    };
+    let mut actions = out.drain().filter(is_answer);
     match (result, actions.next(), actions.next()) {
         (Ok(()), Some(Action::Send { hop, frame: onwards }), None) if passes => {
             (Decided::Forward { hop, head: head_of(&onwards) }, onwards)
@@ -289,6 +294,16 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Places near those that are told.
+fn near() -> Coords {
+    let place = |index| Place {
+        tree: TreeId::new(Plane::Any, index),
+        root: [1; 4],
+        steps: Box::new([Step { label: 1, cost: 60 }]),
+    };
+    Coords::new(vec![place(0), place(1)])
+}
+
 /// A router, and what it has asked and probed, so that it can be answered.
 struct Play {
     now: Instant,
@@ -298,9 +313,26 @@ struct Play {
 }
 
 impl Play {
-    fn new(leaf: bool) -> Self {
+    fn alone(leaf: bool) -> Self {
         let now = Instant::now();
         Self { now, router: router(now, leaf), lookups: Vec::new(), probes: Vec::new() }
+    }
+
+    fn new(leaf: bool) -> Self {
+        let mut play = Self::alone(leaf);
+        // Most of what can happen needs neighbours, and somebody far away.
+        let (family, plane) = (Family::Ip, Plane::Any);
+        for from in 1..4 {
+            let cost = 20 * u32::from(from);
+            play.apply(&Event::Up(from, family, cost));
+            play.apply(&Event::Hello { from, family, leaf: false, boot: 1, cost });
+            play.apply(&Event::Certs { from, family, root: true });
+        }
+        play.apply(&Event::View { from: 1, family, of: 6, cost: 60, coords: near() });
+        play.apply(&Event::Home { from: 1, family, coords: near() });
+        play.apply(&Event::Ask { of: 5, plane });
+        play.apply(&Event::Answer { from: 1, family, of: 5, counter: 1, coords: near() });
+        play
     }
 
     /// All that threads could be told: what becomes of frames, and what payloads begin with.
@@ -311,13 +343,9 @@ impl Play {
         let picture = self.router.picture();
         let mut steps = Vec::new();
         for (plane, of) in targets {
-            let place = |index| Place {
-                tree: TreeId::new(plane, index),
-                root: [1; 4],
-                steps: Box::new([Step { label: 1, cost: 60 }]),
-            };
-            let coords = Coords::new(vec![place(0), place(1)]);
+            let coords = near();
             let to = short_id(&addr(of));
+            let coords = if plane == Plane::Any { coords } else { Coords::default() };
             let data = Steered { plane, ttl: 9, mask: 3, remaining: u32::MAX, to, coords }.emit(DATA, b"x");
             let way = Led::start(plane, vec![0, u16::from(of) * 9]).emit(ROUTED, b"\0\0\0\0x");
             for from in (1..5).flat_map(|peer| FAMILIES.map(|family| hop(peer, family))) {
@@ -376,7 +404,8 @@ impl Play {
             }
             Event::Certs { from, family, root } => {
                 let parent = if root { from } else { 9 };
-                let cert = |of: u8, parent: u8| frame::Item::Cert(crate::cert::tests::cert(of, parent, 1).claim());
+                let cert =
+                    |of: u8, parent: u8| frame::Item::Cert(crate::cert::tests::cert(of, parent, 1).claim());
                 let items = vec![cert(from, parent), cert(9, 9)];
                 self.hears(hop(from, family), Frame::Certs(items).emit());
             }
@@ -429,7 +458,7 @@ impl Play {
 
 #[test]
 fn greetings_leave_the_generation_alone_and_the_picture_as_it_is() {
-    let mut play = Play::new(false);
+    let mut play = Play::alone(false);
     let (from, family, cost) = (1, Family::Ip, 50);
     play.apply(&Event::Up(from, family, cost));
     let hello = Event::Hello { from, family, leaf: false, boot: 1, cost };

@@ -8,6 +8,8 @@ use crate::steer::Goal;
 
 /// Between two rounds of probes to a node that is in use.
 const PERIOD: Duration = Duration::from_secs(30);
+/// Nobody uses what has not been used for so long.
+const IDLE: Duration = Duration::from_secs(30);
 /// Neighbours that a round begins with, besides the best of each tree.
 const FIRST_HOPS: usize = 4;
 /// How long the answers of a round may take.
@@ -20,23 +22,44 @@ impl Router {
     pub(super) fn probe_wake(&self) -> Option<Instant> {
         self.remotes
             .iter()
-            .filter_map(|(_, _, remote)| remote.round_until.into_iter().chain(remote.probe_at).min())
+            .filter_map(|(_, _, remote)| {
+                remote
+                    .round_until
+                    .into_iter()
+                    .chain(remote.probe_at)
+                    .chain(remote.echo.map(|echo| echo.at))
+                    .min()
+            })
             .min()
     }
 
     /// Sends probes to nodes where it is time.
     pub(super) fn probe_again(&mut self, now: Instant, out: &mut Outbox) {
+        let mut starts = BTreeMap::new();
         let mut moved = false;
         for (_, _, remote) in self.remotes.iter_mut() {
-            if remote.round_until.is_some_and(|until| until <= now) {
-                remote.round_until = None;
-                if let Some(paths) = &mut remote.paths {
-                    moved |= paths.end();
-                }
+            if remote.round_until.is_none_or(|until| until > now) {
+                continue;
             }
+            remote.round_until = None;
+            let Some(paths) = &mut remote.paths else { continue };
+            moved |= paths.end();
+            if paths.barren == 0 {
+                starts.extend(paths.starts.iter().map(|(label, answered)| (*label, *answered)));
+            }
+            let pause = match (paths.barren, paths.steady) {
+                (0, steady) => PERIOD * (1 << steady.min(2)),
+                (barren, _) => (ROUND / 2 * (1 << barren.min(5))).min(PERIOD),
+            };
+            remote.probe_at = remote.probe_at.map(|_| now + pause - ROUND);
         }
         if moved {
             self.remotes.moved();
+        }
+        for (label, answered) in starts {
+            let peer = self.labels.get(&label).and_then(|hop| self.peers.get_mut(hop));
+            let Some(peer) = peer else { continue };
+            self.moved |= if answered { peer.blame.answered() } else { peer.blame.swallowed(now) };
         }
         let due: Vec<(Addr, Plane)> = self
             .remotes
@@ -53,15 +76,18 @@ impl Router {
     fn probe(&mut self, now: Instant, addr: Addr, plane: Plane, out: &mut Outbox) {
         let salt = self.entropy.next_u64();
         let Some(remote) = self.remotes.get_mut(&addr, plane) else { return };
-        if remote.used + PERIOD < now {
+        if remote.used + IDLE < now {
             // Nobody uses it: what is known of the ways would only grow old.
-            (remote.probe_at, remote.round_until, remote.paths, remote.sent) = (None, None, None, 0);
+            (remote.probe_at, remote.round_until, remote.sent) = (None, None, 0);
+            (remote.paths, remote.echo) = (None, None);
             self.remotes.moved();
             return;
         }
         remote.probe_at = Some(now + PERIOD);
         remote.round_until = Some(now + ROUND);
-        remote.paths.get_or_insert_with(Box::<Paths>::default).begin(salt);
+        let paths = remote.paths.get_or_insert_with(Box::<Paths>::default);
+        paths.begin(salt);
+        let first_hops = FIRST_HOPS * (1 + paths.barren.min(3) as usize);
         let (id, coords) = (remote.id, remote.coords.fitting(plane, &self.coords));
         let all = coords.mask(plane);
         let by = Constraint::in_plane(plane);
@@ -77,11 +103,15 @@ impl Router {
                 starts.extend(best.map(|best| (mask, best.hop, best.value - best.link)));
             }
             // The trees may all begin with one neighbour; what the others promise is worth a look.
-            let others = self.promising(&goal).into_iter().take(FIRST_HOPS);
+            let others = self.promising(&goal).into_iter().take(first_hops);
             starts.extend(others.map(|best| (all, best.hop, best.value - best.link)));
         }
         starts.sort_unstable();
         starts.dedup();
+        let labels = starts.iter().filter_map(|(_, hop, _)| Some((self.peers.get(hop)?.label, false)));
+        if let Some(paths) = self.remotes.get_mut(&addr, plane).and_then(|remote| remote.paths.as_mut()) {
+            paths.starts = labels.collect();
+        }
         for (mask, hop, remaining) in starts {
             let Some(peer) = self.peers.get(&hop) else { continue };
             let notes = Notes { salt, hops: Vec::new(), out: Some(peer.label) };
@@ -140,15 +170,7 @@ impl Router {
     ) -> Result<(), FrameError> {
         let (head, at) = Led::parse(&bytes, hop.family)?;
         if let Some(next) = head.next() {
-            if head.ttl <= 1 {
-                return Err(FrameError::HopLimit);
-            }
-            if self.own.leaf {
-                return Err(FrameError::NoWay);
-            }
-            let onwards = self.led_hop(next, head.plane, hop).ok_or(FrameError::NoWay)?;
-            out.send(onwards, Led::passed_on(bytes, head.ttl - 1, head.at, label));
-            return Ok(());
+            return self.lead_on(hop, label, &head, next, bytes, out);
         }
         let notes = Notes::parse(&bytes[at..], false)?;
         let peer = self.peers.get_mut(&hop).ok_or(FrameError::NotUp)?;
@@ -158,6 +180,7 @@ impl Router {
         let inside = notes.hops.iter().all(|hop| head.plane.has(hop.class.family()));
         let Some(last) = notes.hops.last().filter(|_| inside) else { return Err(FrameError::Plane) };
         let own = self.own.addr;
+        let mut used = None;
         let mut next = self.next_path;
         let fresh = || {
             next += 1;
@@ -170,12 +193,20 @@ impl Router {
                 && plane == head.plane
                 && last.tag == tag(notes.salt, addr)
             {
-                paths.add(&own, &notes.hops, fresh);
+                let began = remote.round_until.map_or(now, |until| until - ROUND);
+                let took = now.saturating_duration_since(began);
+                paths.add(now, &own, &notes.hops, took, fresh);
+                if remote.echo.is_none() {
+                    used = Some((*addr, plane));
+                }
                 break;
             }
         }
         self.next_path = next;
         self.remotes.moved();
+        if let Some((addr, plane)) = used {
+            self.mind_way(now, &addr, plane);
+        }
         Ok(())
     }
 }
