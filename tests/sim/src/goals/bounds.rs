@@ -5,6 +5,9 @@ use byway_sim::Kind;
 /// Up to so many nodes the bounds for 1,000 nodes count.
 pub(super) const SMALL: usize = 3_000;
 
+/// A node has as many links as this, or fewer, if it is to be held against a bound of memory.
+pub(super) const PEERS: usize = 64;
+
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,8 +44,10 @@ pub enum Goal {
     LookupFrames,
     /// Frames that carry its answers.
     AnswerFrames,
-    /// Memory of one router, the largest of those looked at.
+    /// Memory of one router, the largest of those looked at that have at most [`PEERS`] links.
     Memory,
+    /// Memory of the router with the most links.
+    MemoryBusiest,
 }
 
 /// What a value may be.
@@ -84,7 +89,7 @@ impl Goal {
             Self::Certificates => "certificates",
             Self::ChurnBytes | Self::IdleBytes => "B/s",
             Self::LookupFrames | Self::AnswerFrames => "frames",
-            Self::Memory => "B",
+            Self::Memory | Self::MemoryBusiest => "B",
         }
     }
 
@@ -107,7 +112,8 @@ impl Goal {
             Self::IdleBytes => "control per node, nothing changes",
             Self::LookupFrames => "frames per lookup: the question",
             Self::AnswerFrames => "frames per lookup: answers on their way back",
-            Self::Memory => "memory of one node, largest looked at",
+            Self::Memory => "memory of a node with up to 64 links, largest of 24",
+            Self::MemoryBusiest => "memory of the node with the most links",
         }
     }
 
@@ -145,7 +151,7 @@ impl Goal {
                 ([300.0, 300.0, 300.0, 800.0, 800.0], [300.0, 300.0, 500.0, 1_500.0, 1_500.0])
             }
             Self::IdleBytes => ([100.0; 5], [100.0; 5]),
-            Self::AnswerFrames => return None,
+            Self::AnswerFrames | Self::MemoryBusiest => return None,
             Self::LookupFrames => ([10.0, 10.0, 15.0, 30.0, 40.0], [15.0, 18.0, 25.0, 120.0, 150.0]),
             Self::Memory => ([f64::from(1 << 20); 5], [f64::from(1 << 20); 5]),
         };

@@ -8,6 +8,7 @@ use byway_identity::Addr;
 use byway_network::Plane;
 use byway_sim::{Churn, Graph, Kind, Terrain, World};
 
+use crate::goals::bounds::PEERS;
 use crate::goals::standing::{Standing, places};
 use crate::goals::{Bound, Figure, Goal};
 use crate::memory;
@@ -75,6 +76,8 @@ struct Lab<'a> {
     graph: Graph,
     /// Nodes whose routers share nothing with others.
     alone: Vec<usize>,
+    /// The node with the most links.
+    busiest: usize,
     figures: Vec<Figure>,
     begun: Instant,
 }
@@ -90,7 +93,9 @@ impl<'a> Lab<'a> {
         let busiest = (0..nodes).max_by_key(|node| degree[*node]).unwrap_or(0);
         let mut dice = byway_sim::Dice::new(plan.seed);
         let mut alone = dice.sample(nodes, LOOKED_AT);
-        alone.push(busiest);
+        if !alone.contains(&busiest) {
+            alone.push(busiest);
+        }
         let (first, shared) = (HashSet::<usize>::from_iter(alone.iter().copied()), Registry::new());
         let mut made = 0;
         let trees = plan.trees;
@@ -102,7 +107,7 @@ impl<'a> Lab<'a> {
         };
         let begun = Instant::now();
         let world = World::on(plan.seed, factory, &plan.terrain);
-        Self { plan, world, graph: plan.terrain.graph(), alone, figures: Vec::new(), begun }
+        Self { plan, world, graph: plan.terrain.graph(), alone, busiest, figures: Vec::new(), begun }
     }
 
     /// Tells how far it is.
@@ -343,11 +348,19 @@ impl<'a> Lab<'a> {
         let mut largest = 0;
         for node in std::mem::take(&mut self.alone) {
             // One that has started again shares signatures with others.
-            if self.world.starts(node) == 1 && self.world.is_alive(node) {
-                largest = largest.max(self.world.take(node).map_or(0, memory::freed_by));
+            if self.world.starts(node) > 1 || !self.world.is_alive(node) {
+                continue;
+            }
+            let hops = self.world.router(node).stats().hops;
+            let freed = self.world.take(node).map_or(0, memory::freed_by);
+            // Nobody counts: there is nothing to tell.
+            if node == self.busiest && freed > 0 {
+                self.figure(Goal::MemoryBusiest, freed as f64);
+            }
+            if hops <= PEERS {
+                largest = largest.max(freed);
             }
         }
-        // Zero: nobody counts.
         if largest > 0 {
             self.figure(Goal::Memory, largest as f64);
         }
