@@ -84,6 +84,7 @@ mod memory;
 mod meter;
 mod path;
 mod place;
+mod serialise;
 mod transport;
 
 pub use crate::core::{Action, Carried, Core, FastLink, LINK_TAG, Watch};

@@ -11,6 +11,7 @@ use byway_session::SessionId;
 use crate::liveness::Liveness;
 use crate::meter::Meter;
 use crate::path::PathLength;
+use crate::serialise::Serialise;
 use crate::{LinkDropped, Place, Profile, Remote};
 
 /// One link.
@@ -73,7 +74,7 @@ impl Link {
             their_class: None,
             boot: None,
             liveness: Liveness::new(now, keepalive(profile.class.family())),
-            meter: Meter::new(now, profile.typical_rtt, profile.rate),
+            meter: meter(now, profile),
             path: PathLength::new(now, place.mtu, profile.lossy),
             since: now,
             sent: (0, 0),
@@ -99,7 +100,8 @@ impl Link {
         let greeting = (!self.greetings.ours).then_some(self.greetings.next);
         let alive = self.is_greeted().then(|| self.liveness.due(self.meter.round_trip()));
         let path = if self.is_up() { self.path.due() } else { None };
-        [greeting, alive, path].into_iter().flatten().min()
+        let long = self.meter.serialise.as_ref().filter(|_| self.is_up()).map(Serialise::due);
+        [greeting, alive, path, long].into_iter().flatten().min()
     }
 }
 
@@ -112,6 +114,17 @@ impl Greetings {
     pub(crate) fn again(&mut self, now: Instant) {
         *self = Self { theirs: self.theirs, ..Self::new(now) };
     }
+}
+
+/// Measures a link of `profile`. How long frames take on the wire is found out where that is neither known nor lost in what
+/// else delays them: on datagrams over IP and Ethernet.
+fn meter(now: Instant, profile: &Profile) -> Meter {
+    let mut meter = Meter::new(now, profile.typical_rtt, profile.rate);
+    let is_clear = matches!(profile.class.family(), Family::Ip | Family::Ethernet);
+    if profile.rate.is_none() && profile.lossy && is_clear {
+        meter.serialise = Some(Serialise::new(now));
+    }
+    meter
 }
 
 /// How often an idle link of `family` is probed.

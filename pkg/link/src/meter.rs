@@ -5,10 +5,15 @@ use std::time::{Duration, Instant};
 
 use byway_network::Cost;
 
+use crate::serialise::Serialise;
+
 /// Measures one link.
 #[derive(Debug)]
 pub(crate) struct Meter {
+    /// Bytes per second, where the transport knows them.
     rate: Option<u64>,
+    /// Where it does not, and frames may show it.
+    pub(crate) serialise: Option<Serialise>,
     typical: Duration,
     smoothed: Option<Duration>,
     /// Smallest round trips of the current half window and of the one before.
@@ -31,6 +36,8 @@ struct UnderWay {
     number: u32,
     sent: Instant,
     counts: bool,
+    /// Bytes of its datagram, if it was made longer than it need be.
+    length: u16,
 }
 
 /// The smallest round trip of the last 30 to 60 s counts.
@@ -43,10 +50,11 @@ const OUTCOMES_MIN: u32 = 16;
 const STEADY: Duration = Duration::from_secs(10);
 
 impl Meter {
-    /// Nothing measured yet: `typical` stands for the round trip until something is.
+    /// Nothing measured yet: `typical` stands for the round trip until something is. `rate`: bytes per second, if known.
     pub(crate) fn new(now: Instant, typical: Duration, rate: Option<u64>) -> Self {
         Self {
             rate,
+            serialise: None,
             typical,
             smoothed: None,
             low: [None; 2],
@@ -85,7 +93,8 @@ impl Meter {
     /// What this end measures now.
     pub(crate) fn measured(&self) -> Cost {
         let low = self.low.iter().flatten().min().copied().unwrap_or(self.typical);
-        Cost::of_link(low, self.loss(), self.rate)
+        let measured = || self.serialise.as_ref()?.rate();
+        Cost::of_link(low, self.loss(), self.rate.or_else(measured))
     }
 
     /// What the other end is told: nothing before something was measured.
@@ -93,14 +102,15 @@ impl Meter {
         if self.smoothed.is_some() { self.measured() } else { Cost::ZERO }
     }
 
-    /// A number for a probe sent at `now`; `counts`: whether its loss says something about the link.
-    pub(crate) fn number(&mut self, now: Instant, counts: bool) -> u32 {
+    /// A number for a probe sent at `now`; `counts`: whether its loss says something about the link. `length`: bytes of
+    /// its datagram, if it was made longer than it need be.
+    pub(crate) fn number(&mut self, now: Instant, counts: bool, length: Option<u16>) -> u32 {
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
         if self.under_way.len() == UNDER_WAY_MAX {
             self.under_way.pop_front();
         }
-        self.under_way.push_back(UnderWay { number, sent: now, counts });
+        self.under_way.push_back(UnderWay { number, sent: now, counts, length: length.unwrap_or(0) });
         number
     }
 
@@ -110,7 +120,12 @@ impl Meter {
             return false;
         };
         let Some(probe) = self.under_way.remove(at) else { return false };
-        self.round_trip_was(now, now.saturating_duration_since(probe.sent));
+        let round_trip = now.saturating_duration_since(probe.sent);
+        self.round_trip_was(now, round_trip);
+        let low = self.low.iter().flatten().min().copied().unwrap_or(round_trip);
+        if let Some(serialise) = &mut self.serialise {
+            serialise.answered(probe.length, round_trip, low);
+        }
         if probe.counts {
             self.outcome(false);
         }
@@ -198,7 +213,7 @@ mod tests {
     }
 
     fn probe(meter: &mut Meter, sent: Instant, round_trip: u64) {
-        let number = meter.number(sent, true);
+        let number = meter.number(sent, true, None);
         let back = at(sent, round_trip);
         assert!(meter.answered(back, number));
         assert!(!meter.answered(back, number), "an answer counts once");
@@ -248,16 +263,34 @@ mod tests {
         }
         let clean = meter.measured();
         for second in 32..40 {
-            meter.number(at(start, second * 1_000), true);
+            meter.number(at(start, second * 1_000), true, None);
         }
         meter.expire(at(start, 60_000));
         assert!((meter.loss() - 0.2).abs() < 0.001, "{}", meter.loss());
         assert!(meter.measured() > clean);
         let before = meter.loss();
-        meter.number(at(start, 61_000), true);
+        meter.number(at(start, 61_000), true, None);
         meter.forget_under_way();
         meter.expire(at(start, 90_000));
         assert!((meter.loss() - before).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_slow_link_costs_what_a_frame_needs_on_it_and_what_is_known_of_it_is_not_measured() {
+        let start = Instant::now();
+        let (rtt, frame) = (Duration::from_millis(10), Duration::from_micros(37_500));
+        for known in [None, Some(8_000)] {
+            let mut meter = Meter::new(start, rtt, known);
+            meter.serialise = Some(Serialise::new(start));
+            probe(&mut meter, start, 10);
+            for second in 1..6 {
+                let sent = at(start, second * 1_000);
+                let number = meter.number(sent, true, Some(1_264));
+                assert!(meter.answered(sent + rtt + frame, number));
+            }
+            let rate = known.unwrap_or(32_000);
+            assert_eq!(meter.measured(), Cost::of_link(rtt, 0.0, Some(rate)));
+        }
     }
 
     #[test]
@@ -265,7 +298,7 @@ mod tests {
         let start = Instant::now();
         let mut meter = meter(start);
         for _ in 0..10_000 {
-            meter.number(start, false);
+            meter.number(start, false, None);
         }
         assert!(meter.under_way.len() <= UNDER_WAY_MAX);
     }

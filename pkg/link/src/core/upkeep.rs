@@ -21,6 +21,7 @@ impl Core {
             self.greet_again(now, lane, addr, out);
             self.watch(now, lane, addr, out);
             self.probe_path(now, lane, addr);
+            self.probe_rate(now, lane, addr);
             self.dial(now, addr, lane, out);
         }
         self.arm(addr);
@@ -87,13 +88,24 @@ impl Core {
         }
     }
 
-    /// Sends a probe; `length`: as a frame of just this length.
+    /// Sends a long probe that shows how long frames take on the wire, if it is time for one.
+    fn probe_rate(&mut self, now: Instant, lane: usize, addr: &Addr) {
+        let Some(link) = self.peers.get_mut(addr).and_then(|peer| peer.link_mut(lane)) else { return };
+        let carried = link.sent.1 + link.received.1;
+        let is_up = link.is_up();
+        let Some(serialise) = link.meter.serialise.as_mut().filter(|_| is_up) else { return };
+        if serialise.poll(now, carried) {
+            let length = link.path.length();
+            self.probe_with(now, lane, addr, length);
+        }
+    }
+
+    /// Sends a probe; `length`: as a frame of just this length, to find out whether such pass.
     fn probe(&mut self, now: Instant, lane: usize, addr: &Addr, length: Option<u16>) {
         self.sync_place(now, lane, addr);
         let Some(link) = self.peers.get_mut(addr).and_then(|peer| peer.link_mut(lane)) else { return };
-        let Some(session) = self.lanes[lane].endpoint.session(addr, LINKS_PLANE) else { return };
         let deaf = link.liveness.is_silent();
-        let number = link.meter.number(now, !deaf && length.is_none());
+        let number = link.meter.number(now, !deaf && length.is_none(), length);
         let probe = Probe { deaf, number, cost: link.meter.to_tell() };
         let Some(length) = length else {
             self.say(now, lane, addr, &probe.emit(0));
@@ -101,6 +113,21 @@ impl Core {
         };
         let patience = Liveness::patience(link.meter.round_trip());
         link.path.probed(now, number, patience);
+        self.say_long(now, lane, addr, probe, length);
+    }
+
+    /// Sends a probe as a frame of a length that is known to pass.
+    fn probe_with(&mut self, now: Instant, lane: usize, addr: &Addr, length: u16) {
+        self.sync_place(now, lane, addr);
+        let Some(link) = self.peers.get_mut(addr).and_then(|peer| peer.link_mut(lane)) else { return };
+        let number = link.meter.number(now, true, Some(length));
+        let probe = Probe { deaf: false, number, cost: link.meter.to_tell() };
+        self.say_long(now, lane, addr, probe, length);
+    }
+
+    fn say_long(&mut self, now: Instant, lane: usize, addr: &Addr, probe: Probe, length: u16) {
+        let Some(link) = self.peers.get_mut(addr).and_then(|peer| peer.link_mut(lane)) else { return };
+        let Some(session) = self.lanes[lane].endpoint.session(addr, LINKS_PLANE) else { return };
         let known = Place { mtu: link.path.length(), ..link.place };
         let endpoint = &mut self.lanes[lane].endpoint;
         endpoint.set_place(session, Place { mtu: length, ..known });

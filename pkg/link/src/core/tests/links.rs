@@ -415,3 +415,25 @@ fn an_endpoint_that_no_transport_dials_is_named_as_such() {
     assert_eq!(status.state, PeerState::Down);
     assert_eq!(status.addr, key(1).public().addr());
 }
+
+#[test]
+fn a_slow_direction_counts_at_both_ends_with_the_time_that_a_frame_needs() {
+    let mut world = World::new(140, 2);
+    // 37.5 ms for 1,200 bytes.
+    world.rates.insert(1, 32_000);
+    world.link(0, 1);
+    let (least, most) = (Cost::from_units(480), Cost::from_units(540));
+    let cost = |world: &World, node: usize| world.nodes[node].core.links().first().map(|link| link.cost);
+    let took = world.wait(40 * SECOND, "known", |world| {
+        [0, 1].iter().all(|node| cost(world, *node).is_some_and(|cost| (least..most).contains(&cost)))
+    });
+    assert!(took < 25 * SECOND, "{took:?}: some samples, and 10 s in which they stay");
+    assert_eq!(cost(&world, 0), cost(&world, 1));
+    let told = world.nodes.iter().map(|node| node.costs.len()).max();
+    assert!(told <= Some(2), "the cost was told {told:?} times");
+
+    world.rates.clear();
+    world.wait(400 * SECOND, "forgotten", |world| {
+        [0, 1].iter().all(|node| cost(world, *node).is_some_and(|cost| cost < Cost::from_units(130)))
+    });
+}

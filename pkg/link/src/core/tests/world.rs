@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) delay: Duration,
     /// Lost datagrams of a hundred.
     pub(super) loss: u64,
+    /// Bytes per second that go from each daemon; the others need no time.
+    pub(super) rates: BTreeMap<usize, u32>,
     /// What the paths carry.
     pub(super) narrow: usize,
     /// What names stand for; others do not resolve.
@@ -80,6 +82,7 @@ impl World {
             cuts: BTreeSet::new(),
             delay: Duration::from_millis(10),
             loss: 0,
+            rates: BTreeMap::new(),
             narrow: MTU.into(),
             names: BTreeMap::new(),
             protocols: BTreeMap::new(),
@@ -218,7 +221,11 @@ impl World {
             return;
         }
         let source = self.nodes[from].at;
-        self.datagram(source, to, frame);
+        let bytes = frame.len() as u32;
+        let time =
+            self.rates.get(&from).map_or(Duration::ZERO, |rate| Duration::from_secs(1) * bytes / *rate);
+        let place = Place { transport: UDP, remote: Remote::Ip(source), mtu: MTU };
+        self.schedule(self.delay + time, to, Event::Frame { place, frame: BytesMut::from(&frame[..]) });
     }
 
     /// A datagram from `source` is on its way.
