@@ -538,12 +538,17 @@ impl Core {
     /// Largest payload that goes from `local` towards `remote` in one datagram of the first link.
     fn way_mtu(&self, local: Addr, remote: Addr, plane: Plane) -> u16 {
         let by = Constraint::in_plane(plane);
+        // What the sender puts in front of its frames stays there all the way.
+        let front = |node: &Local| {
+            let header = node.router.header(To::Node(remote), &by);
+            header.map_or(node.router.overhead(), |(_, header)| header.len())
+        };
+        let overhead = self.locals.get(&local).map_or(0, front);
         let mut node = local;
         // Two steps at most: from a hosted node to the daemon's own, from there to a peer or another hosted node.
         for _ in 0..2 {
             let Some(state) = self.locals.get(&node) else { break };
             let Some(hop) = state.router.next_hop(To::Node(remote), &by) else { break };
-            let overhead = state.router.overhead();
             if self.locals.contains_key(&hop.peer) && hop.family == Family::Loopback {
                 if hop.peer == remote {
                     return LOOPBACK_MTU;

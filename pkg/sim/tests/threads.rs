@@ -144,7 +144,9 @@ fn the_longest_packets_that_fit_are_carried_whole(protocol: Protocol) {
     let mut world = chain(protocol, 4, 3);
     // Time to find the length of the path.
     world.run_for(Duration::from_secs(30));
-    for (to, room) in [(1, 1_420), (2, 1_353)] {
+    // A pinned way of two links is shorter to write than a beacon's target.
+    let over_two = if protocol.name() == "grove" { 1_375 } else { 1_353 };
+    for (to, room) in [(1, 1_420), (2, over_two)] {
         world.send_packet(0, to, b"hello");
         world.run_for(SETTLED);
         let way = (world.main(to), Plane::Any);
