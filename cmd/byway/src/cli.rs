@@ -22,27 +22,30 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Stands above what every command understands, so that what is a command's own comes first.
+const EVERYWHERE: &str = "Options of every command";
+
 /// What every command understands.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Global {
     /// The daemon's API, like unix:/run/byway/api.sock or http://127.0.0.1:2560; without it the user's socket, else the
     /// system's.
-    #[arg(long, global = true, value_name = "URL", env = "BYWAY_API", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL", env = "BYWAY_API", hide_env_values = true)]
     pub(crate) api: Option<String>,
     /// Prints data as JSON: one object, or one object a line where it goes on.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
-    /// The level of what is sent; for `up`, the level of requests that name none.
-    #[arg(long, global = true, value_name = "LEVEL", value_parser = level())]
+    /// How private the way of what is sent must be: its level; for `up`, that of requests that name none.
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "LEVEL", value_parser = level())]
     pub(crate) mancon: Option<ManCon>,
     /// Tells more on stderr; twice for everything.
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Tells nothing on stderr but failures.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Whether to use colours.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
 }
 

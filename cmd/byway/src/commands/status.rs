@@ -109,7 +109,7 @@ fn show(status: &Status, out: &mut Out<'_>) -> Result<(), Failure> {
         endpoints => endpoints.iter().try_for_each(|endpoint| row("listens", endpoint.clone()))?,
     }
     row("peers", format!("{} of {} linked", status.peers_up, status.peers))?;
-    row("nodes", status.nodes.to_string())?;
+    row("nodes", format!("{} on this daemon, its own included", status.nodes))?;
     row("portal", status.portal.clone().unwrap_or_else(|| "none".into()))?;
     for warning in &status.warnings {
         let mark = out.paint(Paint::Odd, "warning");
