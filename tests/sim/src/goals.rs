@@ -9,8 +9,8 @@ mod page;
 mod standing;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -98,20 +98,19 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs.clamp(1, plans.len()) {
             scope.spawn(|| {
-                while let Some((number, plan)) = {
+                loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    plans.get(number).map(|plan| (number, plan))
-                } {
+                    let Some(plan) = plans.get(number) else { return };
                     let figures = measure(plan);
                     if arguments.json {
                         tell(&figures);
                     }
-                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((number, figures));
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((number, figures));
                 }
             });
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(number, _)| *number);
     let figures: Vec<Figure> = done.into_iter().flat_map(|(_, figures)| figures).collect();
     if !arguments.json {
