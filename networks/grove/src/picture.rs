@@ -43,7 +43,6 @@ pub(crate) struct Scene {
 pub(crate) struct Neighbour {
     pub(crate) hop: Hop,
     pub(crate) link: u32,
-    pub(crate) handicap: u8,
     pub(crate) role: Role,
     pub(crate) id: ShortId,
     pub(crate) coords: Coords,
@@ -148,7 +147,7 @@ impl Scene {
         self.usable.iter().filter(move |near| plane.has(near.hop.family)).map(|near| Near {
             hop: near.hop,
             link: near.link,
-            handicap: near.handicap,
+            handicap: 0,
             role: near.role,
             id: near.id,
             coords: &near.coords,

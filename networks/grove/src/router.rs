@@ -35,6 +35,8 @@ mod echo;
 mod forward;
 mod hear;
 mod lookup;
+#[cfg(test)]
+mod loops;
 mod map;
 #[cfg(test)]
 mod pictures;
@@ -324,6 +326,7 @@ impl Router {
     /// Says hello where it is time, again where an answer is missing, and notices who is silent.
     fn mind_peers(&mut self, now: Instant, out: &mut Outbox) {
         let hops: Vec<Hop> = self.peers.keys().copied().collect();
+        let mut healed = false;
         for hop in hops {
             let Some(peer) = self.peers.get_mut(&hop) else { continue };
             if !peer.silent && peer.role != Role::Unknown && peer.silent_at() <= now {
@@ -340,7 +343,7 @@ impl Router {
                 peer.hello_at = now; // A greeting tells the new cost.
                 self.flush_due = true;
             }
-            self.moved |= peer.blame.heal(now);
+            healed |= peer.blame.heal(now);
             let greets = peer.greeting.as_mut().is_some_and(|greeting| greeting.is_due(now));
             let retries = peer.retry.as_mut().is_some_and(|retry| retry.is_due(now));
             let says = peer.hello_at <= now;
@@ -355,6 +358,10 @@ impl Router {
             if retries || shows {
                 self.tell(now, hop, retries, out);
             }
+        }
+        if healed {
+            // Payloads may begin with another neighbour.
+            self.remotes.moved();
         }
     }
 

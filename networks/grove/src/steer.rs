@@ -3,9 +3,12 @@
 //! ```text
 //! value of v   cost(v) + φ(v), or by an entry w of its view: cost(v) + cost(v, w) + φ(w); the least counts
 //! φ            distance to the coordinates over the trees in the mask; 0 at the target itself
-//! next         of those not above `remaining`: the least value with the neighbour's handicap
-//! remaining    becomes the value, without the handicap, less the link: it falls at each hop
+//! next         the least value; if it is above `remaining`, a tree leaves the mask
+//! remaining    becomes the value less the link: it falls at each hop
 //! ```
+//!
+//! A node that is back on the same mask finds less in `remaining` than its least value, so it never passes a frame on twice.
+//! This needs the same order for every frame: what a neighbour has swallowed counts only where a frame starts.
 
 use byway_network::{Cost, Hop, Plane};
 
@@ -21,7 +24,7 @@ pub(crate) struct Near<'a> {
     pub(crate) hop: Hop,
     /// What the link costs, at least 1.
     pub(crate) link: u32,
-    /// How many eighths of what it promises are added in the choice, for what it has swallowed.
+    /// How many eighths of what it promises are added where a frame starts, for what it has swallowed.
     pub(crate) handicap: u8,
     pub(crate) role: Role,
     pub(crate) id: ShortId,
@@ -45,7 +48,7 @@ pub(crate) struct Best {
     /// What the link to it costs.
     pub(crate) link: u32,
     pub(crate) hop: Hop,
-    /// What is compared: the value with the handicap.
+    /// The value with the handicap.
     pub(crate) rated: u64,
 }
 
@@ -75,19 +78,6 @@ impl Near<'_> {
     }
 }
 
-/// The best of `nears` for `goal` over the trees in `mask`, if one promises to cost at most `most`.
-pub(crate) fn best<'a>(
-    nears: impl Iterator<Item = Near<'a>>,
-    goal: &Goal<'_>,
-    mask: u8,
-    most: u32,
-) -> Option<Best> {
-    nears
-        .filter_map(|near| near.candidate(goal, mask))
-        .filter(|best| best.value <= most)
-        .min_by_key(|best| (best.rated, best.hop))
-}
-
 /// Where a frame goes next from a node at `own`, with the mask and the remaining cost that it leaves with; nowhere if nothing
 /// is left.
 pub(crate) fn steer<'a, I: Iterator<Item = Near<'a>>>(
@@ -98,7 +88,9 @@ pub(crate) fn steer<'a, I: Iterator<Item = Near<'a>>>(
     let goal = Goal { to: head.to, coords: &head.coords, plane: head.plane };
     let (mut mask, mut remaining) = (head.mask, head.remaining);
     loop {
-        if let Some(best) = best(nears(), &goal, mask, remaining) {
+        let candidates = nears().filter_map(|near| near.candidate(&goal, mask));
+        let best = candidates.min_by_key(|best| (best.value, best.hop));
+        if let Some(best) = best.filter(|best| best.value <= remaining) {
             return Some((best, mask, best.value - best.link));
         }
         if mask == 0 {

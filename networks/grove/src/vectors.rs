@@ -17,7 +17,7 @@ use crate::filter::{Bits, positions};
 use crate::frame::{Frame, Hello, Item, Lookup, Manner, Seen, Sight, Summary};
 use crate::location::{LOCATION_PURPOSE, Location};
 use crate::names::{ShortId, TreeId, rank, short_id, tag};
-use crate::packet::{BROKEN, DATA, Led, Noted, Notes, PROBE, ROUTED, Steered, TRACE};
+use crate::packet::{BROKEN, DATA, ECHO, Led, Noted, Notes, PROBE, ROUTED, Steered, TRACE};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/vectors/grove.json");
 
@@ -109,6 +109,7 @@ fn document() -> Value {
     let trace = Notes { out: None, ..notes.clone() };
     let routed = [&short_id(&addr).0[..4], b"payload"].concat();
     let broken = [&[0; 8][..], &300u16.to_be_bytes()].concat();
+    let echo = [&short_id(&addr).front()[..], &7u64.to_be_bytes()].concat();
     let packet =
         |name: &str, bytes: &[u8]| json!({ "kind": "packet", "name": name, "hex": hex::encode(bytes) });
     let data = steered.emit(DATA, b"payload");
@@ -151,12 +152,13 @@ fn document() -> Value {
             packet("probe", &steered.emit(PROBE, &notes.write())),
             packet("trace", &led.emit(TRACE, &trace.write())),
             packet("broken", &led.emit(BROKEN, &broken)),
+            packet("echo", &led.emit(ECHO, &echo)),
             { "kind": "forged", "name": "a byte of the offer's key is changed", "hex": hex::encode(forged) },
             refused("a plane that the link is outside of", &led.emit(ROUTED, &routed)),
             refused("a byte too much", &[&home.emit()[..], &[0]].concat()),
             refused("a byte too few", &found.emit()[..found.emit().len() - 1]),
             refused("an unknown flag", &[&[1, 8], &Frame::Hello(hello).emit()[2..]].concat()),
-            refused("an unknown type", &[13, 0]),
+            refused("an unknown type", &[14, 0]),
             refused("an unknown tree", &[6, 0x4f]),
             refused("no hops left", &[&data[..2], &[0], &data[3..]].concat()),
             refused("more hops left than there ever are", &[&data[..2], &[129], &data[3..]].concat()),
@@ -178,7 +180,7 @@ fn packet(bytes: &[u8], family: Family) -> Option<Vec<u8>> {
             };
             head.emit(kind, &rest).to_vec()
         }
-        ROUTED | TRACE | BROKEN => {
+        ROUTED | TRACE | BROKEN | ECHO => {
             let (head, at) = Led::parse(bytes, family).ok()?;
             let rest = if kind == TRACE {
                 Notes::parse(&bytes[at..], false).ok()?.write()
@@ -247,5 +249,5 @@ fn the_vectors_mean_what_they_say() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(seen, [4, 4, 17, 1, 9], "vectors came or went");
+    assert_eq!(seen, [4, 4, 18, 1, 9], "vectors came or went");
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::packet::{BROKEN, DATA, Led, ROUTED, Steered};
 use crate::picture::{Memo, Neighbour, Scene};
 use crate::seek::Question;
-use crate::steer::{Best, Goal, Near, best, steer};
+use crate::steer::{Best, Goal, Near, steer};
 
 impl Router {
     /// The neighbours that frames of `plane` may be given to, over links of `allowed` families.
@@ -25,9 +25,10 @@ impl Router {
         })
     }
 
-    /// The neighbour that promises the shortest rest of the way, two hops ahead; see `steer`.
+    /// Where a frame of this node goes first: to the neighbour that promises the shortest rest of the way, two hops ahead.
     pub(super) fn best(&self, goal: &Goal<'_>, mask: u8, allowed: ClassSet) -> Option<Best> {
-        best(self.nears(goal.plane, allowed), goal, mask, u32::MAX)
+        let nears = self.nears(goal.plane, allowed);
+        nears.filter_map(|near| near.candidate(goal, mask)).min_by_key(|best| (best.rated, best.hop))
     }
 
     /// The neighbours that promise anything, the best first.
@@ -61,7 +62,6 @@ impl Router {
                 .map(|(hop, peer)| Neighbour {
                     hop: *hop,
                     link: peer.units(),
-                    handicap: peer.blame.handicap(),
                     role: peer.role,
                     id: peer.id,
                     coords: peer.coords.clone(),

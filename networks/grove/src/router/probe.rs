@@ -53,13 +53,13 @@ impl Router {
             };
             remote.probe_at = remote.probe_at.map(|_| now + pause - ROUND);
         }
-        if moved {
-            self.remotes.moved();
-        }
         for (label, answered) in starts {
             let peer = self.labels.get(&label).and_then(|hop| self.peers.get_mut(hop));
             let Some(peer) = peer else { continue };
-            self.moved |= if answered { peer.blame.answered() } else { peer.blame.swallowed(now) };
+            moved |= if answered { peer.blame.answered() } else { peer.blame.swallowed(now) };
+        }
+        if moved {
+            self.remotes.moved();
         }
         let due: Vec<(Addr, Plane)> = self
             .remotes
