@@ -79,6 +79,13 @@ pub struct Recorded {
     pub lost: bool,
 }
 
+impl Recorded {
+    /// The number of the flight whose payload is inside, if there is one.
+    pub fn flight(&self) -> Option<u64> {
+        flight::read(&self.frame).map(|(number, _)| number)
+    }
+}
+
 /// A world of routers in virtual time. Everything that happens follows from the seed and the calls.
 ///
 /// Its routers are any protocols at all, or of the one type `N`, of which the test may then ask more than [`Network`] tells.

@@ -57,7 +57,9 @@ pub(super) fn mutated_frames_change_nothing(factory: Factory) -> Verdict {
     let frames = world.take_recorded(false);
     ensure!(!frames.is_empty(), "the routers said nothing that could be mutated");
     for round in 0..20_000 {
-        let Some(Recorded { to, from, family, frame, .. }) = world.dice().pick(&frames).cloned() else { break };
+        let Some(Recorded { to, from, family, frame, .. }) = world.dice().pick(&frames).cloned() else {
+            break;
+        };
         let mut bytes = frame.to_vec();
         for _ in 0..1 + world.dice().below(4) {
             let at = world.dice().below(bytes.len());

@@ -125,11 +125,21 @@ impl Protocol {
     }
 
     /// The kinds of frames that look for a node and tell where it is.
-    const fn lookups(self) -> &'static [u8] {
+    pub(crate) const fn lookups(self) -> &'static [u8] {
         match self {
             Self::Grove => &[kind::LOOKUP, kind::FOUND],
             Self::SingleTree => &[5, 6],
             Self::Beacon => &[],
+        }
+    }
+
+    /// What a kind of frame is called.
+    pub(crate) fn frame_name(self, kind: u8) -> &'static str {
+        match (self, kind) {
+            (Self::Grove, kind) => crate::frames::name(kind),
+            (Self::SingleTree, 8) => "TRAFFIC",
+            (Self::Beacon, 2) => "DATA",
+            _ => "?",
         }
     }
 
