@@ -83,7 +83,7 @@ impl Seek {
     pub(crate) fn attempted(&mut self, now: Instant, round: Duration) {
         let waits = self.waiters.iter().any(|waiter| matches!(waiter, Waiter::Payload { .. }));
         let is_keen = now + LIFE <= self.until + KEEN;
-        let longest = Duration::from_millis(if waits || is_keen { 600 } else { 1_500 });
+        let longest = Duration::from_millis(if waits || is_keen { 300 } else { 1_500 });
         self.next = now + (round * (1 << self.pauses.min(6))).min(longest.max(round));
         self.attempt += 1;
         self.pauses += 1;
@@ -236,7 +236,7 @@ mod tests {
             seeks.get_mut(&asked).expect("it is open").attempted(start, round);
         }
         let next = |seeks: &mut Seeks| seeks.get_mut(&asked).expect("it is open").next;
-        assert_eq!(next(&mut seeks), start + Duration::from_millis(600), "somebody has just asked");
+        assert_eq!(next(&mut seeks), start + Duration::from_millis(300), "somebody has just asked");
         let later = start + 2 * KEEN;
         seeks.get_mut(&asked).expect("it is open").attempted(later, round);
         assert_eq!(next(&mut seeks), later + Duration::from_millis(1_500));
