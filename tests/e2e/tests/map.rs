@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use byway_api::{OpenNode, Service};
 use byway_e2e::{Process, World, peer, until};
 
 /// Daemons in a row, each linked with the one before and the one behind it.
@@ -104,9 +105,14 @@ async fn with_grove_a_whole_way_is_shown_once_it_has_been_probed() {
     })
     .await;
     let used = &trace["paths"][0];
-    assert_eq!((&used["in_use"], used["hops"].as_array().map(Vec::len)), (&serde_json::json!(true), Some(3)), "{trace}");
+    assert_eq!(
+        (&used["in_use"], used["hops"].as_array().map(Vec::len)),
+        (&serde_json::json!(true), Some(3)),
+        "{trace}"
+    );
     assert_eq!(trace["hops"], used["hops"]);
-    let sum: f64 = used["hops"].as_array().into_iter().flatten().filter_map(|hop| hop["cost_ms"].as_f64()).sum();
+    let sum: f64 =
+        used["hops"].as_array().into_iter().flatten().filter_map(|hop| hop["cost_ms"].as_f64()).sum();
     let whole = used["cost_ms"].as_f64().expect("a number");
     assert!((sum - whole).abs() < 0.05 * whole + 0.5, "{sum} of {whole}: {trace}");
     let text = daemons[0].byway(&["trace", &last]).await.data;
@@ -128,7 +134,10 @@ async fn a_picture_is_written_whole_and_what_cannot_be_is_said_clearly() {
         for other in &daemons[..2] {
             assert!(tooltips.iter().any(|about| about.starts_with(&other.addr.to_string())), "{text}");
         }
-        assert!(!text.contains("127.0.0.1") && !text.contains("udp://"), "nothing of where nodes are: {text}");
+        assert!(
+            !text.contains("127.0.0.1") && !text.contains("udp://"),
+            "nothing of where nodes are: {text}"
+        );
     }
     for (args, why) in [
         (["status", "--map", "/nowhere/at/all.svg"].as_slice(), "there is no folder /nowhere/at"),
@@ -146,4 +155,25 @@ async fn a_picture_is_written_whole_and_what_cannot_be_is_said_clearly() {
     let ran = daemons[0].byway(&["status", "--map", name]).await;
     assert!(ran.status == Some(2) && ran.notes.contains("no daemon"), "{ran:?}");
     assert!(std::fs::read_to_string(&file).is_ok_and(|text| text.ends_with("</svg>\n")), "the old one stays");
+}
+
+#[tokio::test]
+async fn overlay_addresses_of_daemons_and_of_programs_nodes_are_found_from_the_other_end() {
+    for protocol in ["beacon", "grove"] {
+        let world = World::new();
+        let mut daemons = chain(&world, protocol, 3).await;
+        let client = daemons[2].client().await;
+        let program = Service::open(&client, OpenNode::default()).await.expect("room for a node");
+        for addr in [daemons[2].addr, program.addr()] {
+            // One address in some thousand has no IPv6 form.
+            let Ok(ip) = addr.ipv6() else { continue };
+            let ip = ip.to_string();
+            until("the whole address", async || {
+                let found = daemons[0].byway(&["find", &ip, "--wait", "3"]).await;
+                (found.status == Some(0))
+                    .then(|| assert_eq!(found.data.trim(), addr.to_string(), "{protocol}"))
+            })
+            .await;
+        }
+    }
 }

@@ -31,9 +31,7 @@ fn thousands_of_unknown_addresses_hold_up_nobody_and_take_no_memory() -> Result<
 
     let mut flood = a.spawn(a.command("python3", ["-c", FLOOD, "20"]))?;
     wait_for(Duration::from_secs(10), "the flood to fill the table", || {
-        daemon
-            .metric("byway_portal_drops_total", &["reason=\"hold-full\""])
-            .is_ok_and(|count| count > 1_000)
+        daemon.metric("byway_portal_drops_total", &["reason=\"hold-full\""]).is_ok_and(|count| count > 1_000)
     })?;
     // Known addresses: echoes without a loss or a wait, and bytes without a pause.
     let mut stream = a.start(&format!("iperf3 -6 -c {c} -t 8 -b 20M -i 0.5 --json"))?;

@@ -337,7 +337,7 @@ fn legend(map: &Map, spots: &BTreeMap<Addr, Spot>, drawing: Drawing) -> (Group, 
         rows.push((Some(Group::new().add(way)), words("way, its links not known")));
     }
     if spots.values().any(|spot| spot.joint == Joint::Nothing) {
-        rows.push((None, words("without a line: nothing but the address known")));
+        rows.push((None, words("no line: just its address known")));
     }
     let height = LINE * rows.len() as f64;
     let mut legend = Group::new().set("transform", format!("translate({MARGIN} {MARGIN})"));
