@@ -47,6 +47,8 @@ pub struct DaemonConfig {
     pub listen: Vec<String>,
     /// Range of IPv6 addresses, if not the default.
     pub prefix: Option<String>,
+    /// Its routing protocol, if not the default.
+    pub protocol: Option<String>,
     /// Name of its network, if not the default.
     pub network: Option<String>,
     /// Whether it has a TUN device.
@@ -111,6 +113,7 @@ impl DaemonConfig {
             allow: Vec::new(),
             listen: vec!["0.0.0.0:2561".into()],
             prefix: None,
+            protocol: None,
             network: None,
             portal: true,
             threads: None,
@@ -132,8 +135,12 @@ impl DaemonConfig {
         let mut toml = String::new();
         writeln!(toml, "[node]\nkey = {}", serde_json::to_string(key)?)?;
         writeln!(toml, "[api]\nlisten = [{}]", serde_json::to_string(&format!("unix:{}", api.display()))?)?;
+        writeln!(toml, "[network]")?;
+        if let Some(protocol) = &self.protocol {
+            writeln!(toml, "protocol = {}", serde_json::to_string(protocol)?)?;
+        }
         if let Some(network) = &self.network {
-            writeln!(toml, "[network]\nname = {}", serde_json::to_string(network)?)?;
+            writeln!(toml, "name = {}", serde_json::to_string(network)?)?;
         }
         writeln!(toml, "[mancon]\ndefault = \"low\"\ndirect = true")?;
         writeln!(toml, "[portal]\nenabled = {}\nmancon = \"low\"\noffload = {}", self.portal, self.offload)?;

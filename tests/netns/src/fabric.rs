@@ -26,7 +26,7 @@ use crate::daemon::program;
 use crate::frame::Frame;
 use crate::host::{Host, World};
 use crate::orders::{Orders, obeys, order};
-use crate::process::Process;
+use crate::process::{FIRST, Process};
 use crate::wire::{Faults, Lane};
 use crate::wire_run::{device, wait};
 
@@ -88,7 +88,7 @@ impl Fabric {
         let text = FabricPlan { hosts: pids, links: links.into_iter().collect(), seed };
         std::fs::write(&plan, serde_json::to_string(&text)?)?;
         let mut command = first.outside();
-        command.arg(program("byway-fabric")?).arg("--plan").arg(&plan).arg("--control").arg(&control);
+        command.args(FIRST).arg(program("byway-fabric")?).arg("--plan").arg(&plan).arg("--control").arg(&control);
         let process = Process::start(command, world.path("fabric.log"))?;
         let mut fabric = Self { process, control };
         obeys(&mut fabric.process, "the fabric", || {

@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::daemon::program;
 use crate::host::{Host, World};
 use crate::orders::{Orders, obeys, order};
-use crate::process::{Process, wait_for};
+use crate::process::{FIRST, Process, wait_for};
 use crate::wire_run::{enter, wait};
 
 /// What to ping.
@@ -78,7 +78,7 @@ impl Pinger {
         let first = hosts.first().context("pings without hosts")?;
         let control = world.path("pings.sock");
         let mut command = first.outside();
-        command.arg(program("byway-pings")?).args(hosts.iter().map(|host| host.pid().to_string()));
+        command.args(FIRST).arg(program("byway-pings")?).args(hosts.iter().map(|host| host.pid().to_string()));
         command.arg("--control").arg(&control);
         let process = Process::start(command, world.path("pings.log"))?;
         let mut pinger = Self { process, control };

@@ -93,6 +93,9 @@ impl Drop for Process {
     }
 }
 
+/// Before a command that measures or delays: it runs as soon as it wants to, where this user may say so, however busy others are.
+pub(crate) const FIRST: [&str; 3] = ["nice", "-n", "-10"];
+
 /// Looks for `condition` every few milliseconds, at most so long; the error names `what` was waited for.
 pub fn wait_for(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
     let end = Instant::now() + limit;

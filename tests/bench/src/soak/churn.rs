@@ -92,6 +92,7 @@ impl Plan {
         };
         run.outcome.version = subject.version(&self.programs)?;
         run.outcome.at_start = run.reach()?;
+        run.forget_start();
         run.go_round(self, &mut tell)?;
         run.finish()
     }
@@ -255,8 +256,7 @@ impl Run {
             }
         }
         for (index, pid) in running {
-            // One that has just begun does not answer yet, and is asked the next time.
-            let Some(said) = Said::of(&self.mesh.hosts[index].path("api.sock")) else { continue };
+            let Some(said) = self.ask(index) else { continue };
             let before = self.said.get(&index).filter(|(earlier, _)| *earlier == pid);
             self.outcome.control.take(&said, before.map(|(_, said)| said));
             self.said.insert(index, (pid, said));
@@ -273,6 +273,18 @@ impl Run {
             self.lives.of[index].push((now, None));
         }
         Ok(())
+    }
+
+    /// What a daemon has said so far; one that has just begun does not answer yet, and is asked the next time.
+    fn ask(&self, index: usize) -> Option<Said> {
+        Said::of(&self.mesh.hosts[index].path("api.sock"))
+    }
+
+    /// What was said until now is not part of what follows: never again do all nodes come at once, and look for all others.
+    fn forget_start(&mut self) {
+        let running: Vec<_> = self.mesh.running().map(|(index, daemon)| (index, daemon.pid())).collect();
+        self.said =
+            running.into_iter().filter_map(|(index, pid)| Some((index, (pid, self.ask(index)?)))).collect();
     }
 
     /// Everyone is up again: all pairs must answer. Then the logs are read, and all is judged.

@@ -112,10 +112,11 @@ pub struct Stayed {
 
 /// Bytes a second that a daemon may send to keep the network as it is: the goal for random geometric graphs of 1,000 nodes.
 const CONTROL: f64 = 800.0;
-/// Frames that keep trees, names and views as they are, and find nodes: HELLO to FOUND.
-const KEEPING: RangeInclusive<u8> = 1..=7;
-/// Frames that look for better ways of sessions: PROBE, TRACE, BROKEN. There are as many as there is traffic.
-const PROBING: RangeInclusive<u8> = 10..=12;
+/// Frames that keep trees, summaries and views as they are, whether anybody has something to say or not: HELLO, CERTS, HOME, FILTER, VIEW.
+const KEEPING: RangeInclusive<u8> = 1..=5;
+/// Frames that find nodes, LOOKUP and FOUND, and that look for better ways of sessions, PROBE to ECHO: as many as there is traffic.
+const FINDING: RangeInclusive<u8> = 6..=7;
+const PROBING: RangeInclusive<u8> = 10..=13;
 /// Share of joined pairs that must be answered.
 const ANSWERED: f64 = 0.99;
 /// Memory that grows faster is a leak, in MiB a minute, if it was seen to do so for so many seconds.
@@ -144,7 +145,7 @@ impl Pings {
 }
 
 impl Control {
-    /// What a daemon said since it was asked before, or since it began.
+    /// What a daemon said since it was asked before, or since it began to run.
     pub(super) fn take(&mut self, now: &Said, before: Option<&Said>) {
         self.node_seconds += now.seconds - before.map_or(0.0, |before| before.seconds);
         for (kind, bytes) in &now.bytes {
@@ -297,8 +298,8 @@ pub fn words(outcome: &Outcome) -> String {
         format!("{CONTROL:.0} B/s"),
     );
     row(
-        "frames that look for better ways of sessions",
-        format!("{:.0} B/s", control.rate(PROBING)),
+        "frames for new pairs, and for better ways of sessions",
+        format!("{:.0}; {:.0} B/s", control.rate(FINDING), control.rate(PROBING)),
         String::new(),
     );
     row(
@@ -328,7 +329,8 @@ pub fn words(outcome: &Outcome) -> String {
         control.bytes.keys().map(|kind| format!("{kind}: {:.0}", control.rate(*kind..=*kind))).collect();
     let _ = writeln!(
         text,
-        "\nControl frames are those of kinds 1 to 7, as their senders count them, without what links put around them; by kind, in B/s: {}. \
+        "\nControl frames are those of kinds 1 to 5, as their senders count them from the time on when all pairs had answered, without what \
+         links put around them; by kind, in B/s: {}. \
          All that a daemon sends is counted on the links as whole IP packets, and has the headers, keep-alives and handshakes of links \
          and sessions in it; daemons come and go all the same.",
         each.join(", ")
