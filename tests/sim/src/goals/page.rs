@@ -107,9 +107,8 @@ pub(super) fn write(arguments: &Arguments, figures: &[Figure], took: Duration) -
 
 /// `text` with `body` below the heading `title`, instead of what stood there, or at its end.
 fn with_section(text: &str, title: &str, body: &str) -> String {
-    let is_title = |line: &&str| line.trim_end() == title;
     let lines: Vec<&str> = text.lines().collect();
-    let Some(at) = lines.iter().position(|line| is_title(&line)) else {
+    let Some(at) = lines.iter().position(|line| line.trim_end() == title) else {
         let gap = if text.trim_end().is_empty() { "" } else { "\n\n" };
         return format!("{}{gap}{title}\n\n{}\n", text.trim_end(), body.trim_end());
     };
