@@ -13,11 +13,13 @@
 pub mod beacon;
 pub mod fastpath;
 pub mod frames;
+pub mod grove;
 mod input;
 pub mod keys;
 pub mod link;
 pub mod node;
 pub mod packet;
+mod routing;
 pub mod seeds;
 pub mod session;
 pub mod text;
@@ -38,6 +40,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("fast_queue", fastpath::fast_queue),
     ("fast_reads", fastpath::fast_reads),
     ("fast_trains", fastpath::fast_trains),
+    ("grove_frames", grove::grove_frames),
+    ("grove_world", grove::grove_world),
     ("inet256_frames", frames::inet256_frames),
     ("ipv6_range_text", text::ipv6_range_text),
     ("key_file", keys::key_file),

@@ -7,7 +7,7 @@ use byway_identity::{Ipv6Range, keyfile};
 use byway_portal::icmp::checksum;
 
 use crate::session::{self, key};
-use crate::{beacon, keys};
+use crate::{beacon, grove, keys};
 
 /// The seeds of `target`, in a fixed order.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -54,7 +54,9 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "fast_trains" => train_plays(),
         "node_core" => node_plays(),
         "beacon_frames" => beacon::recorded(),
-        "beacon_world" => beacon_plays(),
+        "beacon_world" => world_plays(),
+        "grove_frames" => grove::recorded(),
+        "grove_world" => world_plays(),
         _ => Vec::new(),
     }
 }
@@ -355,7 +357,8 @@ fn link_peer_plays() -> Vec<Vec<u8>> {
     ]
 }
 
-fn beacon_plays() -> Vec<Vec<u8>> {
+/// For worlds of any routing protocol.
+fn world_plays() -> Vec<Vec<u8>> {
     vec![
         b"\x03\x03\x0e\x08\x00\x03\x03\x1a\x00\x05hello\x00\x03\x2a\x00\x02hi\x00\x03".to_vec(),
         b"\x19\x01\x03\x0e\x10\x00\x03\x03\x19\x00\x03\x0e\x10\x00\x03\x3a\x00\x04leaf\x00\x03\xca\x00\x02up\x00\x03".to_vec(),

@@ -34,6 +34,8 @@ targets! {
     fast_queue: 2_000,
     fast_reads: 2_000,
     fast_trains: 2_000,
+    grove_frames: 600,
+    grove_world: 150,
     inet256_frames: 5_000,
     ipv6_range_text: 5_000,
     key_file: 2_000,
