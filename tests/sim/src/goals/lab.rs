@@ -62,8 +62,8 @@ pub fn measure(plan: &Plan) -> Vec<Figure> {
         lab.probed(&pairs);
         lab.deaths_unnoticed();
         lab.single_deaths();
-        lab.root_deaths();
         lab.many_deaths();
+        lab.root_deaths();
         lab.churn();
         lab.memory();
     }
@@ -324,16 +324,21 @@ impl<'a> Lab<'a> {
         self.world.run_for(SETTLE / 2);
     }
 
-    /// One in twenty: as many are away at any time in the churn that follows.
+    /// One in twenty, before any root is lost: where the largest part that remains has lost one by it, a loss is no habit yet.
     fn many_deaths(&mut self) {
         let victims = self.victims(self.world.len() / 20);
         self.kill(&victims);
         let took = self.until_whole(0..self.plan.trees);
         self.figure(Goal::ManyDeaths, took);
+        self.restart(&victims);
+        self.world.run_for(SETTLE / 2);
     }
 
     fn churn(&mut self) {
         let (session, pause) = (Duration::from_secs(3_600), Duration::from_secs(3_600 / 19));
+        // As many are away now as at any other time.
+        let away = self.victims(self.world.len() / 20);
+        self.kill(&away);
         let mut churn = Churn::new(&mut self.world, session, pause);
         // Until what so many deaths at once have left is over.
         churn.run_for(&mut self.world, SETTLE);
