@@ -197,7 +197,11 @@ mod unit {
         assert!(wait_idle(&[u32::MAX], limit));
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| while !stop.load(std::sync::atomic::Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
             let idle = wait_idle(&[std::process::id()], limit);
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
             assert!(!idle);

@@ -378,7 +378,8 @@ mod unit {
     #[test]
     fn nothing_is_wrong_with_a_good_run_and_each_fault_is_told() {
         assert_eq!(good().faults(), Vec::<String>::new());
-        let bad: [(&str, fn(&mut Outcome)); 9] = [
+        type Break = fn(&mut Outcome);
+        let bad: [(&str, Break); 9] = [
             ("ended after", |outcome| outcome.seconds = 700.0),
             ("at the start", |outcome| outcome.at_start = None),
             ("at the end", |outcome| outcome.at_end = None),
