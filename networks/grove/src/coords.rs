@@ -112,6 +112,11 @@ impl Coords {
             .eq(other.iter().map(|place| (place.tree, place.root)))
     }
 
+    /// Whether `said` puts this node elsewhere than it is, in any tree.
+    pub(crate) fn denies(&self, said: &Self) -> bool {
+        said.iter().any(|place| self.place(place.tree) != Some(place))
+    }
+
     pub(crate) fn place(&self, tree: TreeId) -> Option<&Place> {
         self.places.iter().find(|place| place.tree == tree)
     }

@@ -8,6 +8,7 @@
 //! VIEW    0x05  version u32 · whole u8 · n v · (id 8 · class u8 · cost u16 · coordinates | id 8 · 0xf0 + family)*
 //! LOOKUP  0x06  tree u8 · flags u8 · bits u16 · prefix · nonce u64 · ttl u8 · way     flags: 1 sample, 2 wide, 4 down, 8 fresh
 //! FOUND   0x07  plane u8 · nonce u64 · way · LOCATION
+//! MOVED   0x0E  plane u8 · ttl u8 · LOCATION                                          back over the links that frames came by
 //! way           n u8 · label u16*
 //! ```
 //!
@@ -32,6 +33,7 @@ pub(crate) const FILTER: u8 = 4;
 pub(crate) const VIEW: u8 = 5;
 pub(crate) const LOOKUP: u8 = 6;
 pub(crate) const FOUND: u8 = 7;
+pub(crate) const MOVED: u8 = 14;
 
 /// Most labels of a way.
 pub(crate) const WAY_MAX: usize = 127;
@@ -123,11 +125,34 @@ pub(crate) struct Lookup {
 pub(crate) enum Frame {
     Hello(Hello),
     Certs(Vec<Item>),
-    Home { version: u32, step: Step, coords: Coords },
-    Filter { tree: TreeId, version: u32, count: u64, summary: Summary },
-    View { version: u32, whole: bool, sights: Vec<Sight> },
+    Home {
+        version: u32,
+        step: Step,
+        coords: Coords,
+    },
+    Filter {
+        tree: TreeId,
+        version: u32,
+        count: u64,
+        summary: Summary,
+    },
+    View {
+        version: u32,
+        whole: bool,
+        sights: Vec<Sight>,
+    },
     Lookup(Lookup),
-    Found { plane: Plane, nonce: u64, way: Vec<u16>, location: Box<Location> },
+    Found {
+        plane: Plane,
+        nonce: u64,
+        way: Vec<u16>,
+        location: Box<Location>,
+    },
+    /// Back to those who send to a node: where it is now.
+    Moved {
+        ttl: u8,
+        location: Box<Location>,
+    },
 }
 
 const LEAF: u8 = 1;
@@ -201,6 +226,15 @@ impl Frame {
                     return Err(Malformed::Invalid("plane of the location").into());
                 }
                 Self::Found { plane, nonce, way, location }
+            }
+            MOVED => {
+                let plane = plane(r, family)?;
+                let ttl = r.u8()?;
+                let location = Box::new(Location::read(r)?);
+                if location.plane != plane || ttl > byway_network::HOP_LIMIT {
+                    return Err(Malformed::Invalid("plane of the location, or ttl").into());
+                }
+                Self::Moved { ttl, location }
             }
             _ => return Err(Malformed::Invalid("frame type").into()),
         };
@@ -276,6 +310,10 @@ impl Frame {
             Self::Found { plane, nonce, way, location } => {
                 w.u8(FOUND).u8(plane.byte()).u64_be(*nonce);
                 labels(w, way);
+                location.write(w);
+            }
+            Self::Moved { ttl, location } => {
+                w.u8(MOVED).u8(location.plane.byte()).u8(*ttl);
                 location.write(w);
             }
         }

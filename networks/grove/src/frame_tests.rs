@@ -62,6 +62,7 @@ pub(crate) fn samples() -> Vec<Frame> {
         lookup(Prefix::new(addr.as_bytes(), 122).expect("122 bits are there")),
         lookup(Prefix::new(&[0], 0).expect("0 bits are there")),
         Frame::Found { plane: Plane::Any, nonce: 5, way: vec![9], location: Box::new(location(3, coords())) },
+        Frame::Moved { ttl: 9, location: Box::new(location(3, coords())) },
     ]
 }
 

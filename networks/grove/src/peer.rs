@@ -147,6 +147,9 @@ pub(crate) struct Peer {
     pub(crate) lookups: Allowance,
     pub(crate) probes: Allowance,
     pub(crate) complaints: Allowance,
+    pub(crate) moves: Allowance,
+    /// Planes in which it gave a frame for a place where this node is no more, and has not been told.
+    pub(crate) misled: u8,
     pub(crate) summaries: Allowance,
 }
 
@@ -194,6 +197,8 @@ impl Peer {
             checks: allow(2_048, 5),
             lookups: allow(1_024, 1_000 / 20),
             probes: allow(1_024, 1_000 / 50),
+            moves: allow(2, 500),
+            misled: 0,
             complaints: allow(256, 1_000 / 100),
             summaries: allow(256, 100),
         }

@@ -109,17 +109,21 @@ impl Scene {
         let decision = self.memo.of(head, || {
             let (head, _) = Steered::parse(head, from.family).ok()?;
             if head.to == self.own {
-                return Some(Decision::Here);
+                // Whoever has an old place of this node is told by the router.
+                return (!self.coords.denies(&head.coords)).then_some(Decision::Here);
             }
             let (best, mask, remaining) = steer(&self.coords, || self.nears(plane), &head)?;
             (!self.leaf && mask == head.mask).then_some(Decision::Next { hop: best.hop, remaining })
         })?;
         let ttl = Steered::hop_limit(head)?;
         match decision {
-            Decision::Here => Some(Step::Deliver { plane, at }),
+            Decision::Here => {
+                self.trail.note(None, self.own, plane, label);
+                Some(Step::Deliver { plane, at })
+            }
             Decision::Next { .. } if ttl <= 1 => None,
             Decision::Next { hop, remaining } => {
-                self.trail.note(None, Steered::target(head)?, label);
+                self.trail.note(None, Steered::target(head)?, plane, label);
                 let mask = head[3];
                 Steered::pass_on(frame, ttl - 1, mask, remaining);
                 Some(Step::Forward { hop, head: at })

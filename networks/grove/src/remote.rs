@@ -280,6 +280,14 @@ impl Backs {
         }
     }
 
+    /// The ways back in `plane` to those who have sent something since then, at most `most`, the last ones first.
+    pub(crate) fn lately(&self, since: Instant, plane: Plane, most: usize) -> Vec<Vec<u16>> {
+        let lately = self.by_id.values().filter(|(other, _, used)| *other == plane && *used >= since);
+        let mut ways: Vec<(Instant, &Vec<u16>)> = lately.map(|(_, way, used)| (*used, way)).collect();
+        ways.sort_unstable_by(|a, b| b.cmp(a));
+        ways.into_iter().take(most).map(|(_, way)| way.clone()).collect()
+    }
+
     /// Forgets every way back that begins with `labels`.
     pub(crate) fn broken(&mut self, labels: &[u16]) {
         let over: Vec<PathId> =

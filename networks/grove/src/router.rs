@@ -1,7 +1,7 @@
 //! A node: its peers, its trees, what it knows and what it is asked.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,7 @@ mod lookup;
 #[cfg(test)]
 mod loops;
 mod map;
+mod moved;
 #[cfg(test)]
 mod pictures;
 mod probe;
@@ -50,6 +51,8 @@ mod tests;
 /// Most hops over real links, and most over loopback, which are nearly all leaves.
 pub(crate) const HOPS_MAX: usize = 256;
 pub(crate) const LEAVES_MAX: usize = 1_024;
+/// Most hops whose label is remembered after they have gone.
+const PARTED_MAX: usize = 64;
 /// How long an offer is good, in minutes; it is renewed at half of that.
 const OFFER_LIFE: u32 = 24 * 60;
 /// A change of cost is announced when it is at least a quarter and has lasted so long.
@@ -57,6 +60,9 @@ const DRIFT: Duration = Duration::from_secs(10);
 /// Changes leave at once so often, and then with pauses in between.
 const FLUSHES: u32 = 8;
 const FLUSH_PAUSE: Duration = Duration::from_millis(40);
+/// Those who send here are told where this node is now so often at once, and then with pauses.
+const MOVES: u32 = 2;
+const MOVES_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who the local node is.
 pub(crate) struct Own {
@@ -79,6 +85,8 @@ pub(crate) struct Router {
     entropy: Box<dyn Entropy>,
     peers: BTreeMap<Hop, Peer>,
     labels: BTreeMap<u16, Hop>,
+    /// Hops that were up, and their labels, the last one at the end.
+    parted: VecDeque<(Hop, u16)>,
     store: Store,
     prune_at: usize,
     trees: BTreeMap<TreeId, Tree>,
@@ -98,6 +106,11 @@ pub(crate) struct Router {
     chains_at: u64,
     /// Grows with each change that views may show.
     looks: u64,
+    /// The own place is another one than those were told who have lately sent something.
+    elsewhere: bool,
+    moves: Allowance,
+    /// Nodes to which a way has ended that was in use: what was known of their places may be as old as that way.
+    unsure: BTreeSet<(Addr, Plane)>,
     /// Something has to be told.
     flush_due: bool,
     flushes: Allowance,
@@ -163,6 +176,7 @@ impl Router {
             entropy: setup.entropy,
             peers: BTreeMap::new(),
             labels: BTreeMap::new(),
+            parted: VecDeque::new(),
             store: Store::new(addr),
             prune_at: 0,
             trees: BTreeMap::new(),
@@ -178,6 +192,9 @@ impl Router {
             news: News::default(),
             chains_at: 0,
             looks: 1,
+            elsewhere: false,
+            moves: Allowance::new(now, MOVES, MOVES_PAUSE),
+            unsure: BTreeSet::new(),
             flush_due: false,
             flushes: Allowance::new(now, FLUSHES, FLUSH_PAUSE),
             housekeeping: now,
@@ -208,7 +225,7 @@ impl Router {
             self.peers.keys().filter(|other| is_inside(other.family) == is_inside(hop.family)).count();
         let room = if is_inside(hop.family) { LEAVES_MAX } else { HOPS_MAX };
         if alike < room
-            && let Some(label) = self.fresh_label()
+            && let Some(label) = self.label_for(hop)
         {
             self.peers.insert(hop, Peer::new(now, &hop.peer, class, cost, label));
             self.labels.insert(label, hop);
@@ -243,6 +260,11 @@ impl Router {
     fn part(&mut self, hop: Hop) {
         let Some(peer) = self.peers.remove(&hop) else { return };
         self.labels.remove(&peer.label);
+        self.parted.retain(|(other, _)| *other != hop);
+        self.parted.push_back((hop, peer.label));
+        if self.parted.len() > PARTED_MAX {
+            self.parted.pop_front();
+        }
         self.news.all();
         self.moved = true;
         self.looks += 1;
@@ -253,13 +275,20 @@ impl Router {
             return;
         }
         // What was pinned over this link is over.
-        for (_, _, remote) in self.remotes.iter_mut() {
-            if let Some(paths) = &mut remote.paths {
-                paths.broken(&[peer.label]);
+        for (addr, plane, remote) in self.remotes.iter_mut() {
+            if remote.paths.as_mut().is_some_and(|paths| paths.broken(&[peer.label])) {
+                self.unsure.insert((*addr, plane));
             }
         }
         self.remotes.moved();
         self.backs.broken(&[peer.label]);
+    }
+
+    /// The label that the link had when it was last up, so that places and ways that lead over it are good again; or else a new one.
+    fn label_for(&mut self, hop: Hop) -> Option<u16> {
+        let before = self.parted.iter().position(|(other, _)| *other == hop);
+        let before = before.and_then(|at| self.parted.remove(at)).map(|(_, label)| label);
+        before.filter(|label| !self.labels.contains_key(label)).or_else(|| self.fresh_label())
     }
 
     /// A label that no other link has: of one byte for the first few, for they stand in all coordinates below.
@@ -267,7 +296,7 @@ impl Router {
         let (from, bound) = if self.labels.len() < 40 { (1, 64) } else { (64, LABEL_BOUND) };
         for _ in 0..64 {
             let label = from + self.entropy.below(u64::from(bound - from)) as u16;
-            if !self.labels.contains_key(&label) {
+            if !self.labels.contains_key(&label) && self.parted.iter().all(|(_, other)| *other != label) {
                 return Some(label);
             }
         }
@@ -358,6 +387,7 @@ impl Router {
             if retries || shows {
                 self.tell(now, hop, retries, out);
             }
+            self.correct_again(now, hop, out);
         }
         if healed {
             // Payloads may begin with another neighbour.
@@ -397,6 +427,8 @@ impl Router {
             self.flush_due = false;
             self.flush(now, out);
         }
+        self.tell_moved(now, out);
+        self.ask_unsure(now, out);
         if std::mem::take(&mut self.moved) {
             self.generation += 1;
             self.scene.take();
@@ -416,6 +448,7 @@ impl Router {
             let greeting = peer.greeting.map(|greeting| greeting.at);
             let retry = peer.retry.map(|retry| retry.at);
             let heals = peer.blame.due();
+            let corrects = (peer.misled != 0).then(|| peer.moves.ready(now));
             let soon = [
                 Some(peer.hello_at),
                 silent,
@@ -425,13 +458,15 @@ impl Router {
                 peer.show_at,
                 peer.acknowledge_at,
                 heals,
+                corrects,
             ];
             soon.into_iter().flatten()
         });
         let trees =
             self.trees.values().flat_map(|tree| [tree.due(), self.tree_wake(tree)].into_iter().flatten());
         let flush = self.flush_due.then(|| self.flushes.ready(now));
-        let others = [flush, self.seeks.wake(), self.remotes.due(), self.probe_wake()];
+        let moves = self.elsewhere.then(|| self.moves.ready(now));
+        let others = [flush, moves, self.seeks.wake(), self.remotes.due(), self.probe_wake()];
         let kept = self.backs.len() > 0 || !self.trail.is_empty() || !self.memory.is_empty();
         let housekeeping = kept.then_some(self.housekeeping);
         let next = peers.chain(trees).chain(others.into_iter().flatten()).chain(housekeeping).min();
@@ -594,7 +629,10 @@ impl Router {
             .filter_map(|hub| Some((hub.units(), hub.coords.below(hub.step?))))
             .min_by_key(|(cost, _)| *cost);
         let coords = best.map(|(_, coords)| coords).unwrap_or_default();
-        self.moved |= std::mem::replace(&mut self.coords, coords.clone()) != coords;
+        if coords != self.coords {
+            self.coords = coords;
+            (self.moved, self.elsewhere) = (true, true);
+        }
     }
 
     /// Reads the places of this node and its peers from the certificates, where there is news.
@@ -612,7 +650,7 @@ impl Router {
             }
             if coords != self.coords {
                 self.coords = coords;
-                self.moved = true;
+                (self.moved, self.elsewhere) = (true, true);
             }
         }
         let mut summaries = false;

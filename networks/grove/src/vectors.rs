@@ -94,6 +94,7 @@ fn document() -> Value {
     let sample = Lookup { manner: walk, prefix: anyone, ..lookup.clone() };
     let found =
         Frame::Found { plane: Plane::Any, nonce: 5, way: vec![1], location: Box::new(location.clone()) };
+    let moved = Frame::Moved { ttl: 128, location: Box::new(location.clone()) };
     let home = Frame::Home { version: 3, step: Step { label: 64, cost: 1 }, coords: coords.clone() };
     let steered = Steered {
         plane: Plane::Any,
@@ -147,6 +148,7 @@ fn document() -> Value {
             frame("lookup", &Frame::Lookup(lookup)),
             frame("sample", &Frame::Lookup(sample)),
             frame("found", &found),
+            frame("moved", &moved),
             packet("data", &data),
             packet("routed", &led.emit(ROUTED, &routed)),
             packet("probe", &steered.emit(PROBE, &notes.write())),
@@ -158,7 +160,7 @@ fn document() -> Value {
             refused("a byte too much", &[&home.emit()[..], &[0]].concat()),
             refused("a byte too few", &found.emit()[..found.emit().len() - 1]),
             refused("an unknown flag", &[&[1, 8], &Frame::Hello(hello).emit()[2..]].concat()),
-            refused("an unknown type", &[14, 0]),
+            refused("an unknown type", &[15, 0]),
             refused("an unknown tree", &[6, 0x4f]),
             refused("no hops left", &[&data[..2], &[0], &data[3..]].concat()),
             refused("more hops left than there ever are", &[&data[..2], &[129], &data[3..]].concat()),
@@ -249,5 +251,5 @@ fn the_vectors_mean_what_they_say() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(seen, [4, 4, 18, 1, 9], "vectors came or went");
+    assert_eq!(seen, [4, 4, 19, 1, 9], "vectors came or went");
 }

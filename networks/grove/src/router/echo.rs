@@ -41,6 +41,7 @@ impl Router {
             paths.silent(echo.path);
             echo.tries = 0;
             remote.probe_at = Some(now);
+            self.unsure.insert((addr, plane));
             self.remotes.moved();
         }
         let Some(remote) = self.remotes.get_mut(&addr, plane) else { return };

@@ -28,7 +28,12 @@ impl Router {
     /// Where a frame of this node goes first: to the neighbour that promises the shortest rest of the way, two hops ahead.
     pub(super) fn best(&self, goal: &Goal<'_>, mask: u8, allowed: ClassSet) -> Option<Best> {
         let nears = self.nears(goal.plane, allowed);
-        nears.filter_map(|near| near.candidate(goal, mask)).min_by_key(|best| (best.rated, best.hop))
+        let candidates: Vec<Best> = nears.filter_map(|near| near.candidate(goal, mask)).collect();
+        let least = candidates.iter().map(|best| best.value).min()?;
+        // A detour for what neighbours have swallowed must not lead back here: its rest is shorter than the way by this node.
+        let leads_on =
+            |best: &&Best| best.value == least || best.value - best.link < best.link.saturating_add(least);
+        candidates.iter().filter(leads_on).min_by_key(|best| (best.rated, best.hop)).copied()
     }
 
     /// The neighbours that promise anything, the best first.
@@ -100,6 +105,10 @@ impl Router {
     ) -> Result<(), FrameError> {
         let (head, at) = Steered::parse(&bytes, hop.family)?;
         if head.to == self.own.id {
+            self.note_trail(now, head.to, head.plane, label);
+            if self.coords.denies(&head.coords) {
+                self.correct(now, hop, head.plane, out);
+            }
             out.push(Action::Deliver { plane: head.plane, payload: bytes.slice(at..), back: None });
             return Ok(());
         }
@@ -109,25 +118,27 @@ impl Router {
         if head.ttl <= 1 {
             return Err(FrameError::HopLimit);
         }
-        self.note_trail(now, head.to, label);
+        self.note_trail(now, head.to, head.plane, label);
         let Some((best, mask, remaining)) = self.steer(&head) else {
             self.complain(now, hop, head.plane, Broken { to: head.to, label: LOST }, out);
+            self.mislaid(now, head.to, head.plane, LOST, out);
             return Err(FrameError::NoWay);
         };
         if mask != head.mask {
             self.complain(now, hop, head.plane, Broken { to: head.to, label: DETOUR }, out);
+            self.mislaid(now, head.to, head.plane, DETOUR, out);
         }
         out.send(best.hop, Steered::passed_on(bytes, head.ttl - 1, mask, remaining));
         Ok(())
     }
 
     /// Remembers where the last frame for a target came from, so that bad news finds its way back.
-    fn note_trail(&mut self, now: Instant, to: ShortId, label: u16) {
+    fn note_trail(&mut self, now: Instant, to: ShortId, plane: Plane, label: u16) {
         if self.trail.is_empty() {
             self.housekeeping = now + Duration::from_secs(10);
             self.wake = self.wake.map_or(Some(self.housekeeping), |wake| Some(wake.min(self.housekeeping)));
         }
-        self.trail.note(Some(now), to, label);
+        self.trail.note(Some(now), to, plane, label);
     }
 
     /// Tells the neighbour that gave a frame that it led nowhere, or led on by a detour alone.
@@ -237,12 +248,13 @@ impl Router {
             way.push(broken.label);
         }
         let mut moved = false;
-        for (_, plane, remote) in self.remotes.iter_mut() {
+        for (addr, plane, remote) in self.remotes.iter_mut() {
             if let Some(paths) = &mut remote.paths
                 && plane == head.plane
                 && paths.broken(&way)
             {
                 remote.probe_at = Some(now + Duration::from_secs(1));
+                self.unsure.insert((*addr, plane));
                 moved = true;
             }
         }
@@ -257,25 +269,31 @@ impl Router {
     /// A frame for `to` led nowhere: to whoever sent one last, and if that was this node, it asks anew.
     fn hear_lost(&mut self, now: Instant, from: Hop, head: &Led, broken: &Broken, out: &mut Outbox) {
         let to = broken.to;
-        let before = self.trail.take(to).and_then(|label| self.led_hop(label, head.plane, from));
+        let before = self.trail.blame(to).and_then(|label| self.led_hop(label, head.plane, from));
         if let Some(before) = before {
             let head = Led { ttl: head.ttl - 1, ..head.clone() };
             out.send(before, head.emit(BROKEN, &broken.write()));
         }
+        self.mislaid(now, to, head.plane, broken.label, out);
+        self.rest(now, out);
+    }
+
+    /// A frame for `to` led nowhere, or on by a detour, here or further on: if this node has sent some there, it asks anew.
+    fn mislaid(&mut self, now: Instant, to: ShortId, plane: Plane, label: u16, out: &mut Outbox) {
         let Some(addr) = self.remotes.by_id(to) else { return };
-        self.memory.forget(&addr, head.plane);
+        self.memory.forget(&addr, plane);
         // After a detour the place is still good enough until a better one is known.
-        let lost = broken.label != DETOUR;
-        let trusted = if lost { Duration::from_millis(200) } else { Duration::from_secs(1) };
-        if let Some(remote) = self.remotes.get(&addr, head.plane)
+        let lost = label != DETOUR;
+        let trusted = Duration::from_millis(if lost { 100 } else { 300 });
+        if let Some(remote) = self.remotes.get(&addr, plane)
             && remote.learned + trusted <= now
         {
             if lost {
-                self.remotes.doubt(&addr, head.plane);
+                self.remotes.doubt(&addr, plane);
             }
             let prefix = byway_identity::Prefix::whole(addr);
-            self.ask(now, Question::new(head.plane, prefix), prefix, None, out);
-            self.rest(now, out);
+            self.ask(now, Question::new(plane, prefix), prefix, None, out);
+            self.plan(now);
         }
     }
 

@@ -26,6 +26,7 @@ impl Router {
             Frame::Found { plane, nonce, way, location } => {
                 self.hear_found(now, hop, plane, nonce, way, *location, out)
             }
+            Frame::Moved { ttl, location } => self.hear_moved(now, hop, ttl, &location, out),
             Frame::Home { version, step, coords } if self.own.leaf => {
                 self.hear_home(now, hop, version, step, coords);
                 Ok(())

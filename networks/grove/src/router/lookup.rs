@@ -11,6 +11,10 @@ use crate::seek::{Question, Waiter};
 /// Hops of a question; of one with a short prefix, nodes that it visits.
 const TTL: u8 = 255;
 const VISITS: u8 = 128;
+/// A node that was sent something so lately is in use.
+const IN_USE: Duration = Duration::from_secs(10);
+/// Most questions at once for nodes to which a way has ended.
+const UNSURE_MAX: usize = 16;
 
 impl Router {
     pub(crate) fn find(&mut self, now: Instant, prefix: Prefix, by: &Constraint, out: &mut Outbox) {
@@ -45,6 +49,20 @@ impl Router {
             self.attempt(now, question, out);
         }
         asked.is_some()
+    }
+
+    /// Asks anew for nodes to which a way has ended, if they are in use: payloads go by their places now.
+    pub(super) fn ask_unsure(&mut self, now: Instant, out: &mut Outbox) {
+        let unsure = std::mem::take(&mut self.unsure);
+        let used = |(addr, plane): &(Addr, Plane)| {
+            let remote = self.remotes.get(addr, *plane);
+            remote.is_some_and(|remote| remote.used + IN_USE > now && remote.learned < now)
+        };
+        let used: Vec<(Addr, Plane)> = unsure.into_iter().filter(used).take(UNSURE_MAX).collect();
+        for (addr, plane) in used {
+            let prefix = Prefix::whole(addr);
+            self.ask(now, Question::new(plane, prefix), prefix, None, out);
+        }
     }
 
     /// Tries every open question again: somebody who may know has just come.
@@ -329,6 +347,11 @@ impl Router {
             out.send(next, Frame::Found { plane, nonce, way, location: Box::new(location) }.emit());
             return Ok(());
         }
+        let known = self.remotes.get(&location.addr, plane).map(|remote| remote.seq);
+        if nonce == super::moved::UNASKED && known.is_some_and(|known| known < location.seq) {
+            // A node to which something went along a way is elsewhere now.
+            return self.hear_moved(now, hop, 1, &location, out);
+        }
         let Some((question, seek)) = self.seeks.asked(nonce) else { return Ok(()) };
         let fits = question.plane == plane && (question.sample || seek.prefix.matches(&location.addr));
         if !fits || location.addr == self.own.addr {
@@ -341,6 +364,9 @@ impl Router {
         if !location.is_genuine(&self.own.network) {
             return Err(FrameError::Forged);
         }
+        // What has passed by may be newer than what somebody else remembers.
+        let newer = self.memory.get(now, &location.addr, plane).filter(|known| known.seq > location.seq);
+        let location = newer.cloned().unwrap_or(location);
         let Ok(key) = PublicKey::from_raw(&location.key) else { return Err(FrameError::Forged) };
         if !self.remotes.learn(now, location.clone()) {
             // Somebody remembers what is known here to be old: now the node itself is asked.
@@ -349,7 +375,20 @@ impl Router {
             }
             return Ok(());
         }
-        let Some(seek) = self.seeks.take(&question) else { return Ok(()) };
+        self.serve(now, question, key, &location, out);
+        Ok(())
+    }
+
+    /// Ends a question, now that its answer is known.
+    pub(super) fn serve(
+        &mut self,
+        now: Instant,
+        question: Question,
+        key: PublicKey,
+        location: &Location,
+        out: &mut Outbox,
+    ) {
+        let Some(seek) = self.seeks.take(&question) else { return };
         for waiter in seek.waiters {
             match waiter {
                 Waiter::Above => {
@@ -363,12 +402,14 @@ impl Router {
                 }
                 Waiter::Leaf { hop, nonce, .. } if self.peers.contains_key(&hop) => {
                     let location = Box::new(location.clone());
-                    out.send(hop, Frame::Found { plane, nonce, way: Vec::new(), location }.emit());
+                    out.send(
+                        hop,
+                        Frame::Found { plane: location.plane, nonce, way: Vec::new(), location }.emit(),
+                    );
                 }
                 Waiter::Leaf { .. } => {}
             }
         }
-        Ok(())
     }
 }
 

@@ -189,7 +189,11 @@ proptest! {
             prop_assert_eq!(&once, &twice);
             let (expected, onwards) = decided(&mut router, now, from, &frame);
             let far = matches!(sent, Sent::Routed { at, .. } if Led::changes_to(at) > byway_network::FRONT_MAX);
-            if step == Decided::Core && (far || silent) {
+            // Whoever has an old place of this node is told so.
+            let head = Steered::parse(&frame, from.family).map(|(head, _)| head);
+            let misled = frame.first() == Some(&DATA)
+                && head.is_ok_and(|head| head.to == router.own.id && router.coords.denies(&head.coords));
+            if step == Decided::Core && (far || silent || misled) {
                 prop_assert_eq!(&once, &frame);
                 continue; // The picture may always leave it to the router, and here it must.
             }

@@ -37,13 +37,16 @@ impl Router {
     pub(super) fn probe_again(&mut self, now: Instant, out: &mut Outbox) {
         let mut starts = BTreeMap::new();
         let mut moved = false;
-        for (_, _, remote) in self.remotes.iter_mut() {
+        for (addr, plane, remote) in self.remotes.iter_mut() {
             if remote.round_until.is_none_or(|until| until > now) {
                 continue;
             }
             remote.round_until = None;
             let Some(paths) = &mut remote.paths else { continue };
-            moved |= paths.end();
+            if paths.end() {
+                self.unsure.insert((*addr, plane));
+                moved = true;
+            }
             if paths.barren == 0 {
                 starts.extend(paths.starts.iter().map(|(label, answered)| (*label, *answered)));
             }
