@@ -254,6 +254,8 @@ impl Router {
 
     pub(crate) fn peer_down(&mut self, now: Instant, hop: Hop, out: &mut Outbox) {
         self.part(hop);
+        // What it was asked is lost.
+        self.seeks.hurry(now);
         self.rest(now, out);
     }
 

@@ -39,6 +39,7 @@ struct Daemon {
     key: SigningKey,
     protocol: Protocol,
     network: String,
+    group_key: Option<[u8; 32]>,
     core: Option<Core>,
     starts: u64,
     peers: BTreeSet<usize>,
@@ -103,11 +104,11 @@ impl Daemons {
 
     /// Adds a daemon of the network called `network`, and returns its number.
     pub fn add(&mut self, network: &str) -> usize {
-        self.add_with(self.protocol, network)
+        self.add_with(self.protocol, network, None)
     }
 
-    /// Adds a daemon that speaks another routing protocol than the rest, perhaps.
-    pub fn add_with(&mut self, protocol: Protocol, network: &str) -> usize {
+    /// Adds a daemon that may speak another routing protocol than the rest, and be of a closed group.
+    pub fn add_with(&mut self, protocol: Protocol, network: &str, group_key: Option<[u8; 32]>) -> usize {
         let number = self.daemons.len();
         let key = self.fresh_key();
         let network = network.to_owned();
@@ -115,6 +116,7 @@ impl Daemons {
             key,
             protocol,
             network,
+            group_key,
             core: None,
             starts: 0,
             peers: BTreeSet::new(),
@@ -408,7 +410,7 @@ impl Daemons {
             key: daemon.key.clone(),
             protocol: daemon.protocol,
             network: daemon.network.clone(),
-            group_key: None,
+            group_key: daemon.group_key,
             accept: Accept::Network,
             levels: Levels { default: ManCon::Low, floor: ManCon::Low, direct: true },
             peers: Vec::new(),

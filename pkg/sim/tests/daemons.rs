@@ -259,6 +259,66 @@ fn a_daemon_of_another_network_is_no_neighbour(protocol: Protocol) {
     assert!(!matches!(world.answer(ping), Some(Ok(Answer::Pong(_)))), "a node of another network answers");
 }
 
+/// Two daemons of each kind of network on one LAN, where everybody dials everybody and takes whoever comes.
+#[test]
+fn networks_that_differ_in_anything_never_mix_on_one_lan() {
+    let (grove, beacon) = (byway_grove::PROTOCOL, byway_beacon::PROTOCOL);
+    let kinds = [
+        (grove, "ours", None),
+        (beacon, "ours", None),
+        (grove, "theirs", None),
+        (beacon, "theirs", None),
+        (grove, "ours", Some([1; 32])),
+        (grove, "ours", Some([2; 32])),
+    ];
+    let mut world = Daemons::new(grove, 14, 0);
+    let count = 2 * kinds.len();
+    let kind = |daemon: usize| kinds[daemon % kinds.len()];
+    for daemon in 0..count {
+        let (protocol, network, group_key) = kind(daemon);
+        world.add_with(protocol, network, group_key);
+    }
+    for daemon in 0..count {
+        (0..count).filter(|other| *other != daemon).for_each(|other| world.link(daemon, other, WIRE));
+    }
+    world.run_for(Duration::from_secs(10));
+    let ping = |world: &mut Daemons, from: usize, to: usize| {
+        let (from, to) = (world.main(from), world.main(to));
+        world.ask(from, Question::Ping { to, plane: Plane::Any })
+    };
+    let pairs: Vec<_> = (0..count).flat_map(|from| (0..count).map(move |to| (from, to))).collect();
+    let pings: Vec<_> = pairs.iter().map(|(from, to)| ping(&mut world, *from, *to)).collect();
+    world.run_for(Duration::from_secs(35));
+    for ((from, to), ping) in pairs.into_iter().zip(pings) {
+        let (same, addr) = (from % kinds.len() == to % kinds.len(), world.main(to));
+        let (core, who) = (world.core(from), format!("{from} and {to}"));
+        let answered = matches!(world.answer(ping), Some(Ok(Answer::Pong(_))));
+        assert_eq!(answered, same, "{who}: {:?}", world.answer(ping));
+        if from == to {
+            continue;
+        }
+        assert_eq!(core.routes(100).iter().any(|route| route.to == addr), same, "{who}: a way");
+        assert_eq!(core.links().links().iter().any(|link| link.peer == addr), same, "{who}: a link");
+        let peers = core.links().peers();
+        let trouble = peers.iter().find(|peer| peer.addr == addr).and_then(|peer| peer.trouble.clone());
+        let (ours, theirs) = (kind(from), kind(to));
+        let reason = if ours.2 != theirs.2 {
+            // Who does not have the key is told nothing, not even that there is somebody. Who dials sees silence.
+            continue;
+        } else if ours.1 != theirs.1 {
+            "it is of another network".to_owned()
+        } else {
+            format!("{} there, {} here", theirs.0.name(), ours.0.name())
+        };
+        assert!(same || trouble.as_ref().is_some_and(|why| why.contains(&reason)), "{who}: {trouble:?}");
+    }
+    for daemon in 0..count {
+        let core = world.core(daemon);
+        assert_eq!(core.nodes()[0].counters.refused, 0, "a frame of another network came through");
+        assert_eq!(core.links().links().len(), 1, "daemon {daemon}");
+    }
+}
+
 fn an_idle_chain_spends_little(protocol: Protocol) {
     let mut world = chain(protocol, 12, 3);
     world.run_for(Duration::from_secs(60));

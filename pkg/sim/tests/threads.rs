@@ -216,7 +216,10 @@ fn another_way_takes_over_when_the_first_is_cut(protocol: Protocol) {
     stream(&mut world, 0, 1, Duration::from_secs(2));
     world.set_wire(0, 1, false);
     let after = time_until_through(&mut world, 0, 1);
-    assert!(after < Duration::from_millis(2_500), "{after:?}");
+    // Nothing comes from the other end, which has to miss the link by itself once it answers: with beacons it hears by the
+    // long way that the direct one is gone.
+    let most = Duration::from_millis(if protocol.name() == "grove" { 3_500 } else { 2_500 });
+    assert!(after < most, "{after:?}");
     let before = world.thread_counters(2);
     let count = stream(&mut world, 0, 1, Duration::from_secs(2));
     let frames = world.thread_counters(2).frames - before.frames;

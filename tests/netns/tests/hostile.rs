@@ -113,6 +113,44 @@ fn a_peer_of_another_network_is_refused_and_counted_and_the_right_one_is_not() -
     Ok(())
 }
 
+#[test]
+fn a_peer_with_another_routing_protocol_is_refused_and_both_ends_say_why() -> Result<()> {
+    let world = World::new()?;
+    let (grove, beacon) = (world.host("grove")?, world.host("beacon")?);
+    world.cable((&grove, "eth0", "10.0.1.1/24"), (&beacon, "eth0", "10.0.1.2/24"))?;
+    let (groveid, beaconid) = (Identity::new(&grove)?, Identity::new(&beacon)?);
+    let speaks = |identity, protocol: &str| DaemonConfig {
+        protocol: Some(protocol.into()),
+        ..DaemonConfig::open(identity)
+    };
+    let config = speaks(&groveid, "grove").peers([Peer::new(&beaconid, &["udp://10.0.1.2:2561"])]);
+    let one = Daemon::start(&grove, &config)?;
+    let config = speaks(&beaconid, "beacon").peers([Peer::new(&groveid, &["udp://10.0.1.1:2561"])]);
+    let other = Daemon::start(&beacon, &config)?;
+    for (daemon, reason) in [(&one, "beacon there, grove here"), (&other, "grove there, beacon here")] {
+        wait_for(Duration::from_secs(10), reason, || {
+            daemon
+                .json("/v1/peers")
+                .is_ok_and(|peers| peers[0]["trouble"].as_str().is_some_and(|trouble| trouble.contains(reason)))
+        })?;
+        ensure!(daemon.json("/v1/links")?.as_array().is_some_and(Vec::is_empty), "there is a link");
+        let refused = daemon.metric("byway_links_dropped_frames_total", &["reason=\"other-protocol\""])?;
+        ensure!(refused > 0, "it was not counted");
+    }
+    ensure!(one.json("/v1/status")?["protocol"] == "grove", "{}", one.get("/v1/status")?);
+    ensure!(other.json("/v1/status")?["protocol"] == "beacon", "{}", other.get("/v1/status")?);
+
+    // Once they agree they are linked, whichever it is.
+    one.stop()?;
+    other.stop()?;
+    let config = speaks(&groveid, "beacon").peers([Peer::new(&beaconid, &["udp://10.0.1.2:2561"])]);
+    let _one = Daemon::start(&grove, &config)?;
+    let config = speaks(&beaconid, "beacon").peers([Peer::new(&groveid, &[])]);
+    let _other = Daemon::start(&beacon, &config)?;
+    reaches(&grove, &beaconid.ipv6, Duration::from_secs(10))?;
+    Ok(())
+}
+
 /// Datagrams that the links of a daemon have dropped.
 #[derive(Debug)]
 struct Drops {

@@ -230,7 +230,7 @@ impl Default for Config {
             key: "identity.pem".into(),
             log: LogLevel::Info,
             api: Api { listen: vec![Listen::Default], inet256_mancon: None },
-            network: Network { protocol: Protocol::Beacon, name: "byway".into(), group_key_file: None },
+            network: Network { protocol: Protocol::Grove, name: "byway".into(), group_key_file: None },
             mancon: Levels { default: ManCon::High, floor: ManCon::Low, direct: false },
             portal: Portal {
                 enabled: true,
