@@ -80,11 +80,7 @@ fn a_failure_is_believed_for_seconds_and_for_longer_when_it_repeats() {
     let mut kept = Resolver::KEEP_FAILURE;
     for _ in 0..6 {
         assert_eq!(resolver.expire(late), [(ip(1), vec![packet(1)])]);
-        assert_eq!(
-            resolver.fail(late, ip(1), Code::Unknown),
-            [Bytes::new(); 0],
-            "told again, it is the same failure"
-        );
+        assert!(resolver.fail(late, ip(1), Code::Unknown).is_empty(), "told again, it is the same failure");
         let just_before = late + kept - Duration::from_nanos(1);
         assert_eq!(resolver.resolve(just_before, ip(1), &packet(1)), Resolution::Failed(Code::Unknown));
         assert_eq!(resolver.resolve(late + kept, ip(1), &packet(1)), Resolution::Ask);

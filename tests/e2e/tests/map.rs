@@ -10,7 +10,7 @@ async fn chain(world: &World, protocol: &str, length: usize) -> Vec<Process> {
     let network = format!("[network]\nprotocol = \"{protocol}\"\n");
     let mut daemons: Vec<Process> = (0..length).map(|at| world.daemon(&format!("n{at}"), "")).collect();
     let addrs: Vec<_> = daemons.iter().map(|daemon| daemon.addr).collect();
-    let mut before = None;
+    let mut before: Option<String> = None;
     for at in 0..length {
         let mut config = network.clone();
         if let Some(endpoint) = before.take() {

@@ -14,9 +14,12 @@ pub(crate) struct List<T: 'static> {
     pub(crate) name: &'static str,
     /// Said on stderr when there is nothing to list.
     pub(crate) none: &'static str,
-    /// The columns: the heading, and the cell of an item.
-    pub(crate) columns: &'static [(&'static str, fn(&T) -> String)],
+    /// The columns, from left to right.
+    pub(crate) columns: &'static [Column<T>],
 }
+
+/// The heading, and the cell of an item.
+type Column<T> = (&'static str, fn(&T) -> String);
 
 impl<T: Serialize> List<T> {
     /// Asks, and shows the answer, once or again and again.

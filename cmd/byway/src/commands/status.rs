@@ -68,7 +68,7 @@ fn write(file: &Path, text: &str) -> std::io::Result<()> {
 
     let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let known = std::fs::metadata(&file).ok();
-    if known.as_ref().is_some_and(|known| known.is_dir()) {
+    if known.as_ref().is_some_and(std::fs::Metadata::is_dir) {
         return Err(std::io::ErrorKind::IsADirectory.into());
     }
     if known.as_ref().is_some_and(|known| !known.is_file()) {

@@ -263,9 +263,7 @@ fn node(addr: &Addr, spot: &Spot, alone: bool) -> Group {
         (0, _) => ("here", 8.0, format!("{whole}: this node")),
         (1, _) => ("near", 5.5, format!("{whole}: a neighbour")),
         (_, Joint::Nothing) => ("far", 4.0, format!("{whole}: its links are not known")),
-        (ring, Joint::Way(_)) => {
-            ("far", 4.0, format!("{whole}: on ring {ring}, by a way whose links are not known"))
-        }
+        (_, Joint::Way(_)) => ("far", 4.0, format!("{whole}: its links are not known, just a way to it")),
         (ring, _) => ("far", 4.0, format!("{whole}: {ring} links away")),
     };
     let circle = Circle::new().set("class", class).set("r", size);

@@ -19,7 +19,7 @@ fn addr(number: usize) -> Addr {
 fn link(a: usize, b: usize) -> MapLink {
     let class = ["ip/udp", "ip/quic", "tor/onion", "ethernet/lan", "1dn/lora"][(a + b) % 5];
     let cost_ms = [0.4, 12.0, 60.0, 400.0][(a * 7 + b) % 4];
-    MapLink { a: addr(a), b: addr(b), class: class.into(), cost_ms, in_tree: a % 3 != 0 }
+    MapLink { a: addr(a), b: addr(b), class: class.into(), cost_ms, in_tree: !a.is_multiple_of(3) }
 }
 
 fn map(nodes: usize, links: Vec<MapLink>) -> Map {
@@ -125,10 +125,7 @@ fn nodes_without_known_links_are_drawn_behind_the_neighbour_that_leads_to_them()
     assert_eq!(drawing.nodes, 7, "the target of a route is a known node");
     let (seen, links) = read(&text);
     assert_eq!((seen.len(), links), (7, 2));
-    assert!(
-        text.contains("way, its links not known") && text.contains("just its address known"),
-        "{text}"
-    );
+    assert!(text.contains("way, its links not known") && text.contains("just its address known"), "{text}");
     let spots = layout(&map, &routes);
     assert_eq!((spots[&addr(2)].ring, spots[&addr(2)].joint), (3, Joint::Way(1)));
     let map = Map { nodes: vec![addr(6)], ..map };
