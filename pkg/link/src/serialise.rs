@@ -23,7 +23,7 @@ pub(crate) struct Serialise {
 /// Of so many samples the smallest counts; with fewer nothing is known.
 const SAMPLES: usize = 4;
 /// Pause between the first long probes, and between later ones.
-const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_FIRST: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(60);
 /// The first long probes: one may be lost, and the others shall do.
 const FIRST: u32 = SAMPLES as u32 + 1;
@@ -145,9 +145,9 @@ mod tests {
             });
             sent.count()
         };
-        assert_eq!(probes(&mut serialise, 0..10, 100), FIRST as usize);
-        assert_eq!(probes(&mut serialise, 10..610, 100), 10);
-        assert_eq!(probes(&mut serialise, 610..1_210, 1_000_000), 0, "a busy link");
+        assert_eq!(probes(&mut serialise, 0..20, 100), FIRST as usize);
+        assert_eq!(probes(&mut serialise, 20..620, 100), 10);
+        assert_eq!(probes(&mut serialise, 620..1_210, 1_000_000), 0, "a busy link");
         let little = probes(&mut serialise, 1_210..1_810, 1_000);
         assert!((8..=11).contains(&little), "{little} on a link that carries a little all the time");
     }

@@ -129,9 +129,9 @@ fn a_peer_with_another_routing_protocol_is_refused_and_both_ends_say_why() -> Re
     let other = Daemon::start(&beacon, &config)?;
     for (daemon, reason) in [(&one, "beacon there, grove here"), (&other, "grove there, beacon here")] {
         wait_for(Duration::from_secs(10), reason, || {
-            daemon
-                .json("/v1/peers")
-                .is_ok_and(|peers| peers[0]["trouble"].as_str().is_some_and(|trouble| trouble.contains(reason)))
+            daemon.json("/v1/peers").is_ok_and(|peers| {
+                peers[0]["trouble"].as_str().is_some_and(|trouble| trouble.contains(reason))
+            })
         })?;
         ensure!(daemon.json("/v1/links")?.as_array().is_some_and(Vec::is_empty), "there is a link");
         let refused = daemon.metric("byway_links_dropped_frames_total", &["reason=\"other-protocol\""])?;

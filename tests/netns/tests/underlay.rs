@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use byway_netns::{
-    A, B, C, Chain, Daemon, DaemonConfig, Host, Identity, Peer, Pings, World, epoch, reaches, wait_for,
+    A, B, C, Chain, Daemon, DaemonConfig, Faults, Host, Identity, Peer, Pings, World, epoch, program,
+    reaches, wait_for,
 };
 
 #[test]
@@ -72,6 +73,37 @@ fn a_session_survives_that_the_dialling_host_gets_another_address() -> Result<()
         let up = pair.link(daemon)?["up_s"].as_u64();
         ensure!(up >= Some(u64::from(seconds) - 1), "the link is a new one, {up:?} s old");
     }
+    Ok(())
+}
+
+#[test]
+fn a_slow_wire_costs_what_a_frame_needs_on_it() -> Result<()> {
+    // 1,200 bytes take 37.5 ms, in both directions; a short frame takes 5 ms. What else goes over it may delay some probes.
+    let slow = Faults { rate: Some(256_000), ..Faults::default() };
+    let mut chain = Chain::start(Some(&slow))?;
+    let cost = |chain: &Chain, who: usize| -> Result<f64> {
+        let daemon = chain.daemons[who].as_ref().context("it runs")?;
+        let links = daemon.json("/v1/links")?;
+        links[0]["cost_ms"].as_f64().context("no cost")
+    };
+    let begin = epoch();
+    for who in [A, C] {
+        let known = || cost(&chain, who).is_ok_and(|cost| (38.0..70.0).contains(&cost));
+        wait_for(Duration::from_secs(60), "what a frame needs to be part of the cost", known)
+            .with_context(|| format!("{:?}", cost(&chain, who)))
+            .with_context(|| chain.logs())?;
+    }
+    let socket = chain.daemons[A].as_ref().context("it runs")?.api().display().to_string();
+    let mut command =
+        chain.hosts[A].command(program("byway")?, ["--api", &format!("unix:{socket}"), "links"]);
+    let output = command.output()?;
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("after {:.0} s\n{shown}", epoch() - begin);
+    let columns: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    // "RTT" and the columns after it have a unit behind the number.
+    let costs = columns.get(1).context("no line for the link")?.windows(2).filter(|pair| pair[1] == "ms");
+    let costs: Vec<f64> = costs.filter_map(|pair| pair[0].parse().ok()).collect();
+    ensure!(output.status.success() && costs.iter().any(|cost| (38.0..70.0).contains(cost)), "{shown}");
     Ok(())
 }
 

@@ -427,7 +427,7 @@ fn a_slow_direction_counts_at_both_ends_with_the_time_that_a_frame_needs() {
     let took = world.wait(40 * SECOND, "known", |world| {
         [0, 1].iter().all(|node| cost(world, *node).is_some_and(|cost| (least..most).contains(&cost)))
     });
-    assert!(took < 25 * SECOND, "{took:?}: some samples, and 10 s in which they stay");
+    assert!(took < 30 * SECOND, "{took:?}: some samples, and 10 s in which they stay");
     assert_eq!(cost(&world, 0), cost(&world, 1));
     let told = world.nodes.iter().map(|node| node.costs.len()).max();
     assert!(told <= Some(2), "the cost was told {told:?} times");
