@@ -88,7 +88,13 @@ impl Fabric {
         let text = FabricPlan { hosts: pids, links: links.into_iter().collect(), seed };
         std::fs::write(&plan, serde_json::to_string(&text)?)?;
         let mut command = first.outside();
-        command.args(FIRST).arg(program("byway-fabric")?).arg("--plan").arg(&plan).arg("--control").arg(&control);
+        command
+            .args(FIRST)
+            .arg(program("byway-fabric")?)
+            .arg("--plan")
+            .arg(&plan)
+            .arg("--control")
+            .arg(&control);
         let process = Process::start(command, world.path("fabric.log"))?;
         let mut fabric = Self { process, control };
         obeys(&mut fabric.process, "the fabric", || {

@@ -78,7 +78,10 @@ impl Pinger {
         let first = hosts.first().context("pings without hosts")?;
         let control = world.path("pings.sock");
         let mut command = first.outside();
-        command.args(FIRST).arg(program("byway-pings")?).args(hosts.iter().map(|host| host.pid().to_string()));
+        command
+            .args(FIRST)
+            .arg(program("byway-pings")?)
+            .args(hosts.iter().map(|host| host.pid().to_string()));
         command.arg("--control").arg(&control);
         let process = Process::start(command, world.path("pings.log"))?;
         let mut pinger = Self { process, control };
