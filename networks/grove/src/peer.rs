@@ -195,7 +195,7 @@ impl Peer {
             shows: allow(4, 1_000),
             newcomers: allow(1_024, 1_000 / 32),
             checks: allow(2_048, 5),
-            lookups: allow(1_024, 1_000 / 20),
+            lookups: allow(2_048, 1_000 / 200),
             probes: allow(1_024, 1_000 / 50),
             moves: allow(2, 500),
             misled: 0,

@@ -15,7 +15,7 @@ use crate::Config;
 use crate::cert::{Cert, Offer, Seq};
 use crate::coords::{Coords, LABEL_BOUND, Step};
 use crate::frame::{self, Frame, Hello};
-use crate::limit::Allowance;
+use crate::limit::{Allowance, Shares};
 use crate::location::Location;
 use crate::names::{ShortId, TreeId, rank, short_id};
 use crate::packet;
@@ -64,6 +64,10 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(40);
 const MOVES: u32 = 2;
 const MOVES_PAUSE: Duration = Duration::from_secs(1);
 
+/// Questions that come by the same three links: so many at once, and then with pauses in between.
+const ASKS: u32 = 1_024;
+const ASK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Who the local node is.
 pub(crate) struct Own {
     pub(crate) key: SigningKey,
@@ -100,6 +104,8 @@ pub(crate) struct Router {
     backs: Backs,
     next_path: u64,
     trail: Arc<Trail>,
+    /// How much those who ask may ask, by the last links of their way here.
+    askers: Shares,
     /// What the trees may depend on has changed.
     news: News,
     /// When a certificate of an own chain last changed, by the store's count.
@@ -189,6 +195,7 @@ impl Router {
             backs: Backs::default(),
             next_path: 0,
             trail: Arc::default(),
+            askers: Shares::new(ASKS, ASK_PAUSE),
             news: News::default(),
             chains_at: 0,
             looks: 1,
@@ -350,6 +357,7 @@ impl Router {
             self.backs.sweep(now);
             self.memory.sweep(now);
             self.trail.sweep(now);
+            self.askers.sweep(now);
         }
         self.rest(now, out);
     }

@@ -151,7 +151,11 @@ impl Router {
         out: &mut Outbox,
     ) -> Result<(), FrameError> {
         let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
-        if !peer.lookups.take(now) {
+        // By the last three links, so that somebody who floods uses up his own share and not that of all who ask by the same
+        // neighbour. Of these links a neighbour may make up two, so each neighbour has a bound as well.
+        let before = lookup.way.iter().rev().take(2);
+        let asker = before.fold(u64::from(peer.label), |key, label| key << 16 | u64::from(*label));
+        if !self.askers.take(now, asker) || !peer.lookups.take(now) {
             return Err(FrameError::Excess);
         }
         if lookup.ttl == 0 || lookup.way.len() >= WAY_MAX {
@@ -168,6 +172,12 @@ impl Router {
         }
         if role == Role::Leaf {
             return self.ask_for_leaf(now, hop, &lookup, out);
+        }
+        // Questions go along the tree, and only their last link need not be one of it: whoever floods has few links to do it over.
+        let for_this = lookup.prefix.bits() > 0 && lookup.prefix.matches(&self.own.addr);
+        let parent = self.trees.get(&lookup.tree).and_then(|tree| tree.parent);
+        if !for_this && parent != Some(hop) && !self.children(lookup.tree).contains(&hop) {
+            return Err(FrameError::NoWay);
         }
         self.forward_lookup(now, Some(hop), lookup, out)
     }

@@ -77,6 +77,25 @@ fn a_flood_of_lookups_is_cut_off() {
 }
 
 #[test]
+fn a_question_is_passed_on_for_neighbours_in_its_tree_alone() {
+    let now = Instant::now();
+    let mut router = with_peer(now);
+    let manner = Manner { sample: false, wide: true, down: false, fresh: true };
+    let asked = |tree, addr| {
+        let prefix = Prefix::whole(addr);
+        Frame::Lookup(Lookup { tree, manner, prefix, nonce: 1, ttl: 9, way: Vec::new() })
+    };
+    let tree = TreeId::new(Plane::Any, 0);
+    let (own, stranger) = (router.own.addr, Addr::from_bytes([7; 32]));
+    assert_eq!(hears(&mut router, now, &asked(tree, stranger)), Err(FrameError::NoWay));
+    assert_eq!(hears(&mut router, now, &asked(tree, own)), Ok(()), "the target answers whoever asks");
+    let parent = router.trees.get_mut(&tree).expect("there is a peer, so there are trees");
+    parent.parent = Some(hop(1, Family::Ip));
+    assert_eq!(hears(&mut router, now, &asked(tree, stranger)), Ok(()));
+    assert_eq!(hears(&mut router, now, &asked(TreeId::new(Plane::Any, 1), stranger)), Err(FrameError::NoWay));
+}
+
+#[test]
 fn remaining_falls_at_each_hop_and_the_mask_never_grows() {
     let now = Instant::now();
     let mut router = with_peer(now);
