@@ -6,8 +6,8 @@ mod page;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use byway_sim::Kind;
@@ -17,9 +17,9 @@ pub use measure::{Measure, Protocol, Values, measure};
 /// What to compare.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// How many nodes. Beacon takes part up to 300.
-    #[arg(long, default_value_t = 300)]
-    pub nodes: usize,
+    /// How many nodes; one or more sizes. Beacon takes part up to 200.
+    #[arg(long, value_delimiter = ',', default_value = "100,500")]
+    pub nodes: Vec<usize>,
     /// The topologies; all five if none is named.
     #[arg(long, value_delimiter = ',')]
     pub topology: Vec<Kind>,
@@ -77,7 +77,9 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
             println!("{}", serde_json::to_string(figure)?);
         }
     } else {
-        print!("{}", page::table(&figures));
+        for nodes in &arguments.nodes {
+            println!("{nodes} nodes\n\n{}", page::table(*nodes, &figures));
+        }
     }
     if let Some(path) = &arguments.svg {
         std::fs::write(path, chart::draw(&figures)?)
@@ -95,10 +97,12 @@ fn figures(arguments: &Arguments) -> Vec<Figure> {
     let protocols =
         if arguments.protocol.is_empty() { Protocol::ALL.to_vec() } else { arguments.protocol.clone() };
     let mut worlds = Vec::new();
-    for protocol in protocols.into_iter().filter(|protocol| arguments.nodes <= protocol.most()) {
-        for kind in &kinds {
-            let seeds = arguments.seed..arguments.seed + arguments.seeds;
-            worlds.extend(seeds.map(|seed| (protocol, *kind, seed)));
+    for nodes in &arguments.nodes {
+        for protocol in protocols.iter().filter(|protocol| *nodes <= protocol.most()) {
+            for kind in &kinds {
+                let seeds = arguments.seed..arguments.seed + arguments.seeds;
+                worlds.extend(seeds.map(|seed| (*nodes, *kind, *protocol, seed)));
+            }
         }
     }
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
@@ -106,27 +110,29 @@ fn figures(arguments: &Arguments) -> Vec<Figure> {
         for _ in 0..arguments.jobs.clamp(1, worlds.len().max(1)) {
             scope.spawn(|| {
                 while let Some(world) = worlds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (protocol, kind, seed) = *world;
+                    let (nodes, kind, protocol, seed) = *world;
                     let began = std::time::Instant::now();
-                    let values = measure(protocol, kind, arguments.nodes, seed);
+                    let values = measure(protocol, kind, nodes, seed);
                     let took = began.elapsed().as_secs_f64();
-                    eprintln!("{} on {}, seed {seed}: {took:.1} s", protocol.name(), kind.name());
-                    let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    done.insert((kind, protocol, seed), values);
+                    eprintln!(
+                        "{} on {nodes} nodes of {}, seed {seed}: {took:.1} s",
+                        protocol.name(),
+                        kind.name()
+                    );
+                    done.lock().unwrap_or_else(PoisonError::into_inner).insert(*world, values);
                 }
             });
         }
     });
-    let done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut gathered: BTreeMap<(Kind, Protocol, Measure), Vec<f64>> = BTreeMap::new();
-    for ((kind, protocol, _), values) in &done {
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut gathered: BTreeMap<(usize, Kind, Protocol, Measure), Vec<f64>> = BTreeMap::new();
+    for ((nodes, kind, protocol, _), values) in &done {
         for (measure, value) in values {
-            gathered.entry((*kind, *protocol, *measure)).or_default().push(*value);
+            gathered.entry((*nodes, *kind, *protocol, *measure)).or_default().push(*value);
         }
     }
-    let figure = |((kind, protocol, measure), values): (_, Vec<f64>)| {
+    let figure = |((nodes, kind, protocol, measure), values): (_, Vec<f64>)| {
         let (mean, spread) = mean_and_spread(&values);
-        let nodes = arguments.nodes;
         Figure { protocol, topology: Kind::name(kind), nodes, measure, values, mean, spread }
     };
     gathered.into_iter().map(figure).collect()

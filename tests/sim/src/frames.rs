@@ -23,13 +23,15 @@ pub mod kind {
     pub const PROBE: u8 = 10;
     pub const TRACE: u8 = 11;
     pub const BROKEN: u8 = 12;
+    pub const ECHO: u8 = 13;
+    pub const MOVED: u8 = 14;
 }
 
 /// The name of a kind of frame.
 pub fn name(kind: u8) -> &'static str {
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 15] = [
         "?", "HELLO", "CERTS", "HOME", "FILTER", "VIEW", "LOOKUP", "FOUND", "DATA", "ROUTED", "PROBE",
-        "TRACE", "BROKEN",
+        "TRACE", "BROKEN", "ECHO", "MOVED",
     ];
     NAMES.get(usize::from(kind)).copied().unwrap_or("?")
 }
@@ -67,7 +69,7 @@ pub fn head(frame: &[u8]) -> Option<Head> {
             let (ttl, mask) = (r.u8().ok()?, r.u8().ok()?);
             Some(Head::Steered { mask, remaining: r.u32_be().ok()?, ttl })
         }
-        kind::ROUTED | kind::TRACE => {
+        kind::ROUTED | kind::TRACE | kind::ECHO => {
             r.u8().ok()?;
             let (ttl, at) = (r.u8().ok()?, r.u8().ok()?);
             Some(Head::Led { at, of: r.u8().ok()?, ttl })
@@ -113,7 +115,7 @@ pub fn planes(frame: &[u8]) -> Result<Vec<Plane>, Malformed> {
             planes
         }
         kind::FILTER | kind::LOOKUP => vec![plane(r.u8()? >> 4)?],
-        kind::FOUND..=kind::BROKEN => vec![plane(r.u8()?)?],
+        kind::FOUND..=kind::MOVED => vec![plane(r.u8()?)?],
         _ => return Err(Malformed::Invalid("frame type")),
     })
 }
@@ -228,11 +230,22 @@ pub fn full_filter(tree: u8, version: u32, count: u64) -> Bytes {
     writer.finish()
 }
 
-/// LOOKUP of a whole address in `tree`, going to the parent as well.
-pub fn lookup(tree: u8, addr: &[u8; 32], nonce: u64) -> Bytes {
+/// LOOKUP of a whole address in `tree`, going to the parent as well, as if it had come by `way`.
+pub fn lookup(tree: u8, addr: &[u8; 32], nonce: u64, way: &[u16]) -> Bytes {
     const WIDE: u8 = 2;
     let mut writer = Writer::new();
-    writer.u8(kind::LOOKUP).u8(tree).u8(WIDE).u16_be(256).bytes(addr).u64_be(nonce).u8(255).u8(0);
+    writer
+        .u8(kind::LOOKUP)
+        .u8(tree)
+        .u8(WIDE)
+        .u16_be(256)
+        .bytes(addr)
+        .u64_be(nonce)
+        .u8(255)
+        .u8(way.len() as u8);
+    for label in way {
+        writer.u16_be(*label);
+    }
     writer.finish()
 }
 

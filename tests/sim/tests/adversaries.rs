@@ -64,15 +64,17 @@ fn a_label_given_twice_leads_few_astray() {
 
 #[test]
 fn a_flood_of_questions_drowns_no_other_question() {
-    for (topology, seed) in [(Kind::Overlay, 11)] {
+    for (topology, seed, disguised) in
+        [(Kind::Overlay, 11, false), (Kind::Rgg, 12, false), (Kind::Rgg, 13, true)]
+    {
         let flood = move |now, node: usize| {
-            LookupFlood::new(now + Duration::from_secs(20), field::TREES, seed ^ node as u64)
+            LookupFlood::new(now + Duration::from_secs(20), field::TREES, disguised, seed ^ node as u64)
         };
         // Two in a hundred: each shouts into all of its links.
         let bad: BTreeSet<usize> = tenth(NODES, seed).into_iter().take(NODES / 50).collect();
         let mut field = Field::new(topology, NODES, seed, bad.clone(), flood);
         // What the first burst has let through is gone.
-        field.world.run_for(Duration::from_secs(60));
+        field.world.run_for(Duration::from_secs(30));
         let passed = |field: &Field| -> u64 {
             let honest = (0..field.world.len()).filter(|node| !bad.contains(node));
             honest.map(|node| field.world.sent(node, kind::LOOKUP).frames).sum()

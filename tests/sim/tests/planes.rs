@@ -10,12 +10,14 @@ use byway_sim::{Dice, Topology, Wire, World};
 use byway_simlab::frames::{self, planes};
 
 const NODES: usize = 250;
-const CLASSES: [Class; 5] = [
+/// Mesh twice: it has a plane to itself, which else falls into parts too small to see anything in.
+const CLASSES: [Class; 6] = [
     Class::UDP,
     Class::LAN,
     Class::new(Family::Tor, 0),
     Class::new(Family::I2p, 1),
     Class::new(Family::Mesh, 0),
+    Class::new(Family::Mesh, 4),
 ];
 
 /// A random graph of links of random classes; between some neighbours there are two.

@@ -440,7 +440,7 @@ impl Network for SingleTree {
             Frame::Lookup { ttl, source, target, from } => {
                 if peer.in_tree {
                     let ttl = ttl.checked_sub(1).ok_or(FrameError::HopLimit)?;
-                    self.spread(now, Some(hop.peer), Frame::Lookup { ttl, source, target, from }, out);
+                    self.spread(now, Some(hop.peer), &Frame::Lookup { ttl, source, target, from }, out);
                 }
             }
             Frame::Notify { head, seq, from } => self.pass_notify(now, head, seq, from, out),

@@ -28,15 +28,6 @@ impl Mischief for BlackHole {
     }
 }
 
-/// Carries questions, answers, probes and traces, and none of the payloads: what it swallows, no probe shows.
-pub struct PayloadEater;
-
-impl Mischief for PayloadEater {
-    fn comes(&mut self, _: &Oneself, _: Instant, _: Hop, frame: Bytes, _: &mut Outbox) -> Option<Bytes> {
-        (!matches!(kind_of(&frame), kind::DATA | kind::ROUTED)).then_some(frame)
-    }
-}
-
 /// Tells its parents that everyone in the world is below it, and swallows the questions that come of it.
 pub struct AllOnes;
 
@@ -134,15 +125,17 @@ impl Mischief for FlappingRoot {
 pub struct Forger {
     at: Instant,
     heard: BTreeMap<([u8; 32], u8), Vec<Cert>>,
+    turn: usize,
 }
 
-/// Between two forgeries.
+/// Between two forgeries, and how many nodes each is about.
 const FORGES: Duration = Duration::from_millis(500);
+const VICTIMS: usize = 3;
 
 impl Forger {
     /// Forges from `at` on.
     pub fn new(at: Instant) -> Self {
-        Self { at, heard: BTreeMap::new() }
+        Self { at, heard: BTreeMap::new(), turn: 0 }
     }
 }
 
@@ -166,7 +159,9 @@ impl Mischief for Forger {
     fn acts(&mut self, me: &Oneself, now: Instant, out: &mut Outbox) {
         self.at = now + FORGES;
         let own = *me.key.public().as_raw();
-        for ((child, _), heard) in &self.heard {
+        let turn = self.turn % self.heard.len().max(1);
+        self.turn = turn + VICTIMS;
+        for ((child, _), heard) in self.heard.iter().cycle().skip(turn).take(VICTIMS) {
             let (Some(oldest), Some(newest)) = (heard.first(), heard.last()) else { continue };
             if *child == own {
                 continue;
@@ -230,6 +225,7 @@ pub struct LookupFlood {
     at: Instant,
     entropy: SeededEntropy,
     trees: u8,
+    disguised: bool,
 }
 
 /// So many at once, so often.
@@ -237,9 +233,9 @@ const BATCH: u32 = 10;
 const BETWEEN: Duration = Duration::from_millis(10);
 
 impl LookupFlood {
-    /// Asks in the first `trees` trees of plane `any`, from `at` on.
-    pub fn new(at: Instant, trees: u8, seed: u64) -> Self {
-        Self { at, entropy: SeededEntropy::new(seed), trees }
+    /// Asks in the first `trees` trees of plane `any`, from `at` on; `disguised` as one who passes on what many others ask.
+    pub fn new(at: Instant, trees: u8, disguised: bool, seed: u64) -> Self {
+        Self { at, entropy: SeededEntropy::new(seed), trees, disguised }
     }
 }
 
@@ -255,7 +251,9 @@ impl Mischief for LookupFlood {
                 let mut addr = [0; 32];
                 self.entropy.fill(&mut addr);
                 let tree = self.entropy.below(u64::from(self.trees)) as u8;
-                out.send(*hop, lookup(tree, &addr, self.entropy.next_u64()));
+                let way = [(); 2].map(|()| 1 + self.entropy.below(1_000) as u16);
+                let way = if self.disguised { &way[..] } else { &[] };
+                out.send(*hop, lookup(tree, &addr, self.entropy.next_u64(), way));
             }
         }
     }

@@ -26,14 +26,17 @@ const fn colour(protocol: Protocol) -> RGBColor {
     }
 }
 
-/// A picture in SVG.
+/// A picture in SVG, of the largest networks among the figures.
 pub(super) fn draw(figures: &[Figure]) -> Result<String> {
+    let largest = figures.iter().map(|figure| figure.nodes).max();
+    let figures: Vec<&Figure> = figures.iter().filter(|figure| Some(figure.nodes) == largest).collect();
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
         for (area, (measure, title)) in root.split_evenly((3, 2)).iter().zip(PANELS) {
-            let shown: Vec<&Figure> = figures.iter().filter(|figure| figure.measure == measure).collect();
+            let shown: Vec<&Figure> =
+                figures.iter().copied().filter(|figure| figure.measure == measure).collect();
             panel(area, title, &shown)?;
         }
         root.present()?;

@@ -106,7 +106,7 @@ impl Protocol {
     pub const fn most(self) -> usize {
         match self {
             Self::Grove | Self::SingleTree => usize::MAX,
-            Self::Beacon => 300,
+            Self::Beacon => 200,
         }
     }
 
@@ -155,16 +155,16 @@ impl Protocol {
 
 /// Until all trees stand and all filters are told; the single tree is the slowest.
 const SETTLE: Duration = Duration::from_secs(120);
-/// For how long nothing happens while that is measured.
-const IDLE: Duration = Duration::from_secs(120);
-/// How many conversations there are.
-const PAIRS: usize = 200;
+/// For how long nothing happens while that is measured: longer than the single tree's four minutes between renewals.
+const IDLE: Duration = Duration::from_secs(250);
+/// How many conversations there are, each in both directions.
+const CONVERSATIONS: usize = 100;
 /// Payloads of a conversation before it counts as settled, and the pause between them.
 const WARM: usize = 8;
 const PAUSE: Duration = Duration::from_secs(1);
 /// After the deaths: between two payloads, and for how long at most.
 const STEP: Duration = Duration::from_millis(200);
-const WATCH: Duration = Duration::from_secs(60);
+const WATCH: Duration = Duration::from_secs(45);
 /// A conversation goes on when so many payloads in a row have arrived.
 const STEADY: usize = 25;
 
@@ -204,13 +204,13 @@ pub fn measure(protocol: Protocol, kind: Kind, nodes: usize, seed: u64) -> Value
     values
 }
 
-/// Ordered pairs of different nodes.
+/// Pairs of different nodes, each in both orders.
 fn pairs(nodes: usize, dice: &mut Dice) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
-    while pairs.len() < PAIRS.min(nodes * nodes.saturating_sub(1)) {
-        let pair = (dice.below(nodes), dice.below(nodes));
-        if pair.0 != pair.1 && !pairs.contains(&pair) {
-            pairs.push(pair);
+    while pairs.len() < (2 * CONVERSATIONS).min(nodes * nodes.saturating_sub(1)) {
+        let (a, b) = (dice.below(nodes), dice.below(nodes));
+        if a != b && !pairs.contains(&(a, b)) {
+            pairs.extend([(a, b), (b, a)]);
         }
     }
     pairs

@@ -12,8 +12,8 @@ use super::{Arguments, Figure, Measure, Protocol};
 const HEADING: &str = "## Comparison";
 const PICTURE: &str = "routing-comparison.svg";
 
-/// A table with a line for each topology and protocol.
-pub(super) fn table(figures: &[Figure]) -> String {
+/// A table for networks of `nodes` nodes, with a line for each topology and protocol.
+pub(super) fn table(nodes: usize, figures: &[Figure]) -> String {
     let mut table = String::from("| topology | protocol |");
     for measure in Measure::ALL {
         let _ = write!(table, " {} |", measure.title());
@@ -25,7 +25,8 @@ pub(super) fn table(figures: &[Figure]) -> String {
         for protocol in Protocol::ALL {
             let of = |measure: Measure| {
                 let fits = |figure: &&Figure| {
-                    (figure.topology, figure.protocol, figure.measure) == (kind.name(), protocol, measure)
+                    (figure.nodes, figure.topology, figure.protocol, figure.measure)
+                        == (nodes, kind.name(), protocol, measure)
                 };
                 figures.iter().find(fits)
             };
@@ -73,22 +74,27 @@ fn with_section(page: &str, section: &str) -> String {
 fn section(arguments: &Arguments, figures: &[Figure]) -> String {
     let Arguments { nodes, seed, seeds, .. } = arguments;
     let last = seed + seeds.saturating_sub(1);
-    format!(
+    let sizes: Vec<String> = nodes.iter().map(usize::to_string).collect();
+    let sizes = sizes.join(",");
+    let mut section = format!(
         "{HEADING}\n\n\
          Grove beside a plain spanning tree with Bloom filters (a model of what Yggdrasil 0.5 is described to do, in \
-         `pkg/sim/src/models`) and beside beacon, which is made for 200 nodes and takes part up to 300. All on the same worlds of \
-         {nodes} nodes, seeds {seed} to {last}, mean ± standard deviation; made by `cargo xtask sim compare --nodes {nodes} \
-         --seed {seed} --seeds {seeds} --write`.\n\n\
-         - *First frame*: the latency of the way that the first of a conversation's payloads took ÷ that of the shortest; *settled*: the \
-         same after nine payloads in as many seconds. 200 conversations between random nodes; p99 over these.\n\
+         `pkg/sim/src/models`) and, up to the 200 nodes that it is made for, beside beacon. All on the same worlds, seeds {seed} to \
+         {last}, mean ± standard deviation; made by `cargo xtask sim compare --nodes {sizes} --seed {seed} --seeds {seeds} --write`.\n\n\
+         - *First frame*: the latency of the way that the first payload of a conversation took ÷ that of the shortest; *settled*: the \
+         same after nine payloads in as many seconds. 100 conversations between random nodes, in both directions; p99 over these.\n\
          - *Repair*: 5 % of the nodes die at once; from the moment at which their neighbours notice (1 s later) until the last of all \
-         conversations whose ends still have a way goes on for good (60 s: one of them did not). *Kept*: of their payloads, five per \
-         second, those that arrived in the first 10 s, the second of not noticing included.\n\
-         - *Idle*: bytes that a node sends per second when nothing happens; *repairing*: in the 30 s after the deaths, without payloads.\n\
-         - *Lookup*: frames that ask for a node or tell where it is, for each new conversation.\n\n\
-         {}\n![The figures as bars]({PICTURE})\n",
-        table(figures)
-    )
+         conversations whose ends still have a way goes on for good (at most 44 s are waited). *Kept*: of their payloads, five per second, \
+         those that arrived of what was sent in the first 10 s, the second of not noticing included.\n\
+         - *Idle*: bytes that a node sends per second when nothing happens, over 250 s; *repairing*: in the 30 s after the deaths, without \
+         the payloads.\n\
+         - *Lookup*: frames that ask for a node or tell where it is, for each direction of a new conversation.\n"
+    );
+    for nodes in nodes {
+        let _ = write!(section, "\n{nodes} nodes:\n\n{}", table(*nodes, figures));
+    }
+    let _ = write!(section, "\n![The figures of the largest networks as bars]({PICTURE})\n");
+    section
 }
 
 #[cfg(test)]

@@ -47,12 +47,12 @@ impl SingleTree {
             remote.forget_at = now + PATH_LIFE;
         }
         let lookup = Frame::Lookup { ttl: HOP_LIMIT, source: self.own, target, from: self.path(self.own) };
-        self.spread(now, None, lookup, out);
+        self.spread(now, None, &lookup, out);
     }
 
     /// Sends a lookup on over all links of the tree whose filter matches, and answers it if it is for this node.
-    pub(super) fn spread(&mut self, now: Instant, came_from: Option<Addr>, frame: Frame, out: &mut Outbox) {
-        let Frame::Lookup { source, target, from, .. } = &frame else { return };
+    pub(super) fn spread(&mut self, now: Instant, came_from: Option<Addr>, frame: &Frame, out: &mut Outbox) {
+        let Frame::Lookup { source, target, from, .. } = frame else { return };
         let positions = bloom::positions(target);
         for (addr, peer) in &self.peers {
             if peer.in_tree && Some(*addr) != came_from && peer.filter_in.has(&positions) {
