@@ -137,6 +137,12 @@ impl Coords {
         Self { places: self.places.iter().filter(|place| place.tree.has(family)).cloned().collect() }
     }
 
+    /// Those in the trees of `mask`.
+    pub(crate) fn only(&self, mask: u8) -> Self {
+        let wanted = |place: &&Place| place.tree.bit() & mask != 0;
+        Self { places: self.places.iter().filter(wanted).cloned().collect() }
+    }
+
     /// The places of a child, in all trees.
     pub(crate) fn below(&self, step: Step) -> Self {
         Self { places: self.places.iter().map(|place| place.below(step)).collect() }

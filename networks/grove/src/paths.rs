@@ -11,6 +11,8 @@ use crate::packet::Noted;
 
 /// Most links of one target's graph.
 const EDGES_MAX: usize = 256;
+/// A link is believed in for so many rounds after the last one that showed it.
+const KEPT: u32 = 3;
 /// Most answers of one round that are compared.
 const TIMES_MAX: usize = 32;
 /// How long another way has to be a fifth better before it is taken.
@@ -28,6 +30,8 @@ struct Edge {
     label: u16,
     class: Class,
     cost: u32,
+    /// The last round that showed it.
+    round: u32,
 }
 
 /// A way by labels.
@@ -45,15 +49,16 @@ pub(crate) struct Path {
     said: u32,
     /// Half of what a frame took there and back, if one has come back.
     measured: Option<u32>,
-    /// Whether the present round of probes has shown it.
-    shown: bool,
 }
 
 /// What is known of the ways to one target.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Paths {
-    /// Names the present round of probes.
+    /// What nodes are called here, so that the answers of several rounds make one graph.
     pub(crate) salt: u64,
+    own: Tag,
+    pub(crate) target: Tag,
+    round: u32,
     edges: Vec<Edge>,
     /// Of this round, by the labels of the way: half of what a probe took there and back.
     times: Vec<(Vec<u16>, u32)>,
@@ -121,7 +126,7 @@ impl Path {
             && by.avoid.iter().all(|addr| !inner.contains(&tag(self.salt, addr)))
     }
 
-    /// Whether the ways share no node but their ends. Tags of two rounds cannot be compared, so then they may.
+    /// Whether the ways share no node but their ends. Tags under two salts cannot be compared, so then they may.
     pub(crate) fn is_disjoint_from(&self, other: &Self) -> bool {
         let inner = |path: &Self| path.tags[..path.tags.len().saturating_sub(1)].to_vec();
         let (a, b) = (inner(self), inner(other));
@@ -131,22 +136,40 @@ impl Path {
 }
 
 impl Paths {
-    /// Begins a new round; what was chosen stays until the round shows better, or nothing.
-    pub(crate) fn begin(&mut self, salt: u64) {
-        for path in &mut self.chosen {
-            path.shown = false;
+    /// Nothing yet, from `own` to `target`.
+    pub(crate) fn new(salt: u64, own: &Addr, target: &Addr) -> Self {
+        Self {
+            salt,
+            own: tag(salt, own),
+            target: tag(salt, target),
+            round: 0,
+            edges: Vec::new(),
+            times: Vec::new(),
+            pinned: Vec::new(),
+            better: None,
+            chosen: Vec::new(),
+            starts: BTreeMap::new(),
+            steady: 0,
+            barren: 0,
         }
+    }
+
+    /// Begins a new round; what was chosen stays until the rounds show better, or nothing.
+    pub(crate) fn begin(&mut self) {
         self.pinned = self.chosen.first().map(|path| path.labels.clone()).unwrap_or_default();
-        self.salt = salt;
-        self.edges.clear();
+        self.round += 1;
+        let oldest = self.round.saturating_sub(KEPT);
+        self.edges.retain(|edge| edge.round > oldest);
         self.times.clear();
         self.starts.clear();
     }
 
-    /// The round is over: what it has not shown is not used any more. Whether that changed anything.
+    /// The round is over: what the last ones have not shown is not used any more. Whether that changed anything.
     pub(crate) fn end(&mut self) -> bool {
         let before = self.chosen.len();
-        self.chosen.retain(|path| path.shown);
+        let mut chosen = std::mem::take(&mut self.chosen);
+        chosen.retain(|path| !self.edges_of(&path.labels).is_empty());
+        self.chosen = chosen;
         let first = self.chosen.first().map(|path| &path.labels);
         self.steady = if first == Some(&self.pinned) && self.better.is_none() { self.steady + 1 } else { 0 };
         self.barren = if self.starts.values().any(|answered| *answered) { 0 } else { self.barren + 1 };
@@ -155,8 +178,12 @@ impl Paths {
 
     /// The way with this number does not answer any more.
     pub(crate) fn silent(&mut self, id: PathId) {
-        self.chosen.retain(|path| path.id != id);
-        self.edges.clear();
+        if let Some(at) = self.chosen.iter().position(|path| path.id == id) {
+            // It is not known where it ends, so none of its links is believed in.
+            let silent = self.chosen.remove(at);
+            let edges = self.edges_of(&silent.labels);
+            self.edges.retain(|edge| !edges.contains(edge));
+        }
         (self.better, self.steady) = (None, 0);
     }
 
@@ -164,7 +191,6 @@ impl Paths {
     pub(crate) fn add(
         &mut self,
         now: Instant,
-        own: &Addr,
         hops: &[Noted],
         took: Duration,
         mut fresh: impl FnMut() -> PathId,
@@ -175,24 +201,39 @@ impl Paths {
         if self.times.len() < TIMES_MAX {
             self.times.push((hops.iter().map(|hop| hop.out).collect(), units(took / 2)));
         }
-        let mut from = tag(self.salt, own);
+        let mut from = self.own;
         for hop in hops {
-            let cost = Cost::decode(hop.cost).units().max(1);
-            let edge = Edge { from, to: hop.tag, label: hop.out, class: hop.class, cost };
-            if !self.edges.contains(&edge) && self.edges.len() < EDGES_MAX {
-                self.edges.push(edge);
-            }
-            from = hop.tag;
+            let (to, cost) = (hop.tag, Cost::decode(hop.cost).units().max(1));
+            self.learn(Edge { from, to, label: hop.out, class: hop.class, cost, round: self.round });
+            from = to;
         }
-        self.choose(now, own, from, &mut fresh);
+        self.choose(now, &mut fresh);
+    }
+
+    /// Whether nothing is known yet, or nothing any more: then a round has to look far and wide.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.round == 1 || self.barren > 0
+    }
+
+    fn learn(&mut self, edge: Edge) {
+        let same =
+            |known: &&mut Edge| (known.from, known.to, known.label) == (edge.from, edge.to, edge.label);
+        if let Some(known) = self.edges.iter_mut().find(same) {
+            *known = edge;
+        } else if self.edges.len() < EDGES_MAX {
+            self.edges.push(edge);
+        } else if let Some(old) = self.edges.iter_mut().find(|known| known.round < edge.round) {
+            *old = edge;
+        }
     }
 
     /// A way that begins with `labels` has ended there.
     pub(crate) fn broken(&mut self, labels: &[u16]) -> bool {
         let before = self.chosen.len();
         self.chosen.retain(|path| !path.labels.starts_with(labels));
-        // The graph has the broken link too; the next round makes it anew.
-        self.edges.clear();
+        if let Some(last) = self.edges_of(labels).last().copied() {
+            self.edges.retain(|edge| *edge != last);
+        }
         before != self.chosen.len()
     }
 
@@ -203,12 +244,11 @@ impl Paths {
             .find(|path| path.satisfies(by) && from.iter().all(|other| path.is_disjoint_from(other)))
     }
 
-    fn choose(&mut self, now: Instant, own: &Addr, target: Tag, fresh: &mut impl FnMut() -> PathId) {
-        let start = tag(self.salt, own);
+    fn choose(&mut self, now: Instant, fresh: &mut impl FnMut() -> PathId) {
         let mut removed = BTreeSet::new();
         let mut found = Vec::new();
         for _ in 0..PATHS_MAX {
-            let Some(edges) = self.cheapest(start, target, &removed) else { break };
+            let Some(edges) = self.cheapest(&removed) else { break };
             let inner = &edges[..edges.len() - 1];
             removed.extend(inner.iter().map(|edge| edge.to));
             found.push(self.path(&edges, fresh));
@@ -219,7 +259,7 @@ impl Paths {
         }
         found.sort_by_key(Path::cost);
         // The way in use stays, if the round has shown it too, until another has been a fifth better for a while.
-        let edges = self.edges_of(start, &self.pinned);
+        let edges = self.edges_of(&self.pinned);
         if !edges.is_empty()
             && let Some(used) = self.chosen.iter().find(|path| path.labels == self.pinned).map(|path| path.id)
             && let Some(best) = found.first()
@@ -233,7 +273,7 @@ impl Paths {
                 found.insert(0, path);
                 found.truncate(PATHS_MAX);
             } else {
-                self.better = None;
+                (self.better, self.pinned) = (None, best.labels.clone());
             }
         } else if !edges.is_empty() {
             self.better = None;
@@ -258,12 +298,12 @@ impl Paths {
             salt: self.salt,
             said: edges.iter().fold(0, |sum: u32, edge| sum.saturating_add(edge.cost)),
             measured: known.and_then(|path| path.measured).or(timed),
-            shown: true,
         }
     }
 
-    fn edges_of(&self, start: Tag, labels: &[u16]) -> Vec<Edge> {
-        let mut at = start;
+    /// The links of a way, if all of them are believed in.
+    fn edges_of(&self, labels: &[u16]) -> Vec<Edge> {
+        let mut at = self.own;
         let mut edges = Vec::new();
         for label in labels {
             let Some(edge) = self.edges.iter().find(|edge| edge.from == at && edge.label == *label) else {
@@ -276,7 +316,8 @@ impl Paths {
     }
 
     /// The cheapest way through the graph that avoids `removed`; no node occurs twice on it.
-    fn cheapest(&self, start: Tag, target: Tag, removed: &BTreeSet<Tag>) -> Option<Vec<Edge>> {
+    fn cheapest(&self, removed: &BTreeSet<Tag>) -> Option<Vec<Edge>> {
+        let (start, target) = (self.own, self.target);
         let mut best: BTreeMap<Tag, (u32, Option<Edge>)> = BTreeMap::from([(start, (0, None))]);
         let mut open: BTreeSet<(u32, Tag)> = BTreeSet::from([(0, start)]);
         while let Some((cost, at)) = open.pop_first() {

@@ -41,6 +41,7 @@ mod map;
 mod moved;
 #[cfg(test)]
 mod pictures;
+mod places;
 mod probe;
 mod show;
 mod stats;
@@ -747,7 +748,7 @@ impl Router {
 
     /// The own location in a plane, signed anew only if something in it is new.
     fn location(&mut self, plane: Plane) -> Location {
-        let coords = self.coords.in_plane(plane);
+        let coords = self.places_told(plane);
         let slot = &mut self.said[usize::from(plane.byte())];
         match slot {
             Some(said) if said.coords == coords && said.digest == self.own.digest => said.clone(),

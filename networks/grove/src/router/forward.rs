@@ -36,9 +36,8 @@ impl Router {
         candidates.iter().filter(leads_on).min_by_key(|best| (best.rated, best.hop)).copied()
     }
 
-    /// The neighbours that promise anything, the best first.
-    pub(super) fn promising(&self, goal: &Goal<'_>) -> Vec<Best> {
-        let mask = goal.coords.mask(goal.plane);
+    /// The neighbours that promise anything over the trees in `mask`, the best first.
+    pub(super) fn promising(&self, goal: &Goal<'_>, mask: u8) -> Vec<Best> {
         let nears = self.nears(goal.plane, ClassSet::ALL);
         let mut promising: Vec<Best> = nears.filter_map(|near| near.candidate(goal, mask)).collect();
         promising.sort_by_key(|best| (best.rated, best.hop));

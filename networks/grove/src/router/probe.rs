@@ -4,6 +4,7 @@ use super::*;
 use crate::names::tag;
 use crate::packet::{HOPS_MAX, Led, Noted, Notes, PROBE, Steered, TRACE};
 use crate::paths::Paths;
+use crate::remote::Echo;
 use crate::steer::Goal;
 
 /// Between two rounds of probes to a node that is in use.
@@ -12,6 +13,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(30);
 /// Neighbours that a round begins with, besides the best of each tree.
 const FIRST_HOPS: usize = 4;
+/// Neighbours that a round begins with in each tree, as long as it is not known which ways are good.
+const PER_TREE: usize = 3;
 /// How long the answers of a round may take.
 const ROUND: Duration = Duration::from_secs(3);
 /// Payloads after which a node is worth probing.
@@ -47,11 +50,15 @@ impl Router {
                 self.unsure.insert((*addr, plane));
                 moved = true;
             }
+            // No frame has been all along a way made of several probes.
+            let news = paths.chosen.first().filter(|_| paths.steady == 0).map(|path| path.id);
+            remote.echo =
+                news.map(|path| Echo { at: now, tries: 0, nonce: 0, sent: now, path }).or(remote.echo);
             if paths.barren == 0 {
                 starts.extend(paths.starts.iter().map(|(label, answered)| (*label, *answered)));
             }
             let pause = match (paths.barren, paths.steady) {
-                (0, steady) => PERIOD * (1 << steady.min(2)),
+                (0, steady) => PERIOD * (1 << steady.min(3)),
                 (barren, _) => (ROUND / 2 * (1 << barren.min(5))).min(PERIOD),
             };
             remote.probe_at = remote.probe_at.map(|_| now + pause - ROUND);
@@ -88,9 +95,13 @@ impl Router {
         }
         remote.probe_at = Some(now + PERIOD);
         remote.round_until = Some(now + ROUND);
-        let paths = remote.paths.get_or_insert_with(Box::<Paths>::default);
-        paths.begin(salt);
+        let own = self.own.addr;
+        let paths = remote.paths.get_or_insert_with(|| Box::new(Paths::new(salt, &own, &addr)));
+        let salt = paths.salt;
+        paths.begin();
         let first_hops = FIRST_HOPS * (1 + paths.barren.min(3) as usize);
+        // The first look is a wide one; later ones confirm what it has shown.
+        let per_tree = if paths.is_blank() { PER_TREE } else { 1 };
         let (id, coords) = (remote.id, remote.coords.fitting(plane, &self.coords));
         let all = coords.mask(plane);
         let by = Constraint::in_plane(plane);
@@ -102,11 +113,11 @@ impl Router {
         } else {
             let goal = Goal { to: id, coords: &coords, plane };
             for mask in coords.iter().map(|place| place.tree.bit()) {
-                let best = self.best(&goal, mask, by.first_hop);
+                let best = self.promising(&goal, mask).into_iter().take(per_tree);
                 starts.extend(best.map(|best| (mask, best.hop, best.value - best.link)));
             }
             // The trees may all begin with one neighbour; what the others promise is worth a look.
-            let others = self.promising(&goal).into_iter().take(first_hops);
+            let others = self.promising(&goal, all).into_iter().take(first_hops);
             starts.extend(others.map(|best| (all, best.hop, best.value - best.link)));
         }
         starts.sort_unstable();
@@ -118,7 +129,7 @@ impl Router {
         for (mask, hop, remaining) in starts {
             let Some(peer) = self.peers.get(&hop) else { continue };
             let notes = Notes { salt, hops: Vec::new(), out: Some(peer.label) };
-            let coords = coords.clone();
+            let coords = coords.only(mask);
             let head = Steered { plane, ttl: HOPS_MAX as u8, mask, remaining, to: id, coords };
             out.send(hop, head.emit(PROBE, &notes.write()));
         }
@@ -182,7 +193,6 @@ impl Router {
         }
         let inside = notes.hops.iter().all(|hop| head.plane.has(hop.class.family()));
         let Some(last) = notes.hops.last().filter(|_| inside) else { return Err(FrameError::Plane) };
-        let own = self.own.addr;
         let mut used = None;
         let mut next = self.next_path;
         let fresh = || {
@@ -194,11 +204,11 @@ impl Router {
             if let Some(paths) = &mut remote.paths
                 && paths.salt == notes.salt
                 && plane == head.plane
-                && last.tag == tag(notes.salt, addr)
+                && last.tag == paths.target
             {
                 let began = remote.round_until.map_or(now, |until| until - ROUND);
                 let took = now.saturating_duration_since(began);
-                paths.add(now, &own, &notes.hops, took, fresh);
+                paths.add(now, &notes.hops, took, fresh);
                 if remote.echo.is_none() {
                     used = Some((*addr, plane));
                 }
