@@ -5,7 +5,7 @@
 //! CERTS   0x02  n v · (kind u8 · OFFER | CERT | PULSE)*                               kind: 1, 2, 3
 //! HOME    0x03  version u32 · label v · cost u16 · coordinates                        to a leaf: where its hub is
 //! FILTER  0x04  tree u8 · version u32 · count v · form u8 · positions                 form: 0 full, 1 list, 2 bits, 3 more
-//! VIEW    0x05  version u32 · whole u8 · n v · (id 8 · class u8 · cost u16 · coordinates | id 8 · 0xf0 + family)*
+//! VIEW    0x05  version u32 · whole u8 · n v · (id 8 · class u8 · cost u16 · sketch | id 8 · 0xf0 + family)*
 //! LOOKUP  0x06  tree u8 · flags u8 · bits u16 · prefix · nonce u64 · ttl u8 · way     flags: 1 sample, 2 wide, 4 down, 8 fresh
 //! FOUND   0x07  plane u8 · nonce u64 · way · LOCATION
 //! MOVED   0x0E  plane u8 · ttl u8 · LOCATION                                          back over the links that frames came by
@@ -25,6 +25,7 @@ use crate::coords::{Coords, LABEL_BOUND, Step, label};
 use crate::filter::{BITS, Bits};
 use crate::location::Location;
 use crate::names::{ShortId, TreeId};
+use crate::sketch::Sketch;
 
 pub(crate) const HELLO: u8 = 1;
 pub(crate) const CERTS: u8 = 2;
@@ -88,10 +89,26 @@ pub(crate) struct Seen {
     pub(crate) coords: Coords,
 }
 
+/// The same, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) id: ShortId,
+    pub(crate) class: Class,
+    pub(crate) cost: u16,
+    pub(crate) sketch: Sketch,
+}
+
+impl Told {
+    /// The peer of a peer, for who knows where the peer is.
+    pub(crate) fn resolve(&self, teller: &Coords) -> Seen {
+        Seen { id: self.id, class: self.class, cost: self.cost, coords: self.sketch.resolve(teller) }
+    }
+}
+
 /// One entry of a view: somebody is there, or not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sight {
-    There(Seen),
+    There(Told),
     Gone(ShortId, Family),
 }
 
@@ -287,9 +304,9 @@ impl Frame {
                 w.u8(VIEW).u32_be(*version).u8((*whole).into()).varint(sights.len() as u64);
                 for sight in sights {
                     match sight {
-                        Sight::There(seen) => {
-                            w.bytes(&seen.id.0).u8(seen.class.byte()).u16_be(seen.cost);
-                            seen.coords.write(w);
+                        Sight::There(told) => {
+                            w.bytes(&told.id.0).u8(told.class.byte()).u16_be(told.cost);
+                            told.sketch.write(w);
                         }
                         Sight::Gone(id, family) => {
                             w.bytes(&id.0).u8(GONE | *family as u8);
@@ -396,7 +413,7 @@ fn sight(r: &mut Reader<'_>) -> Result<Sight, Malformed> {
         return Ok(Sight::Gone(id, *family));
     }
     let class = Class::from_byte(class).ok_or(Malformed::Invalid("class"))?;
-    Ok(Sight::There(Seen { id, class, cost: r.u16_be()?, coords: Coords::read(r)? }))
+    Ok(Sight::There(Told { id, class, cost: r.u16_be()?, sketch: Sketch::read(r)? }))
 }
 
 fn prefix(r: &mut Reader<'_>) -> Result<Prefix, Malformed> {

@@ -40,8 +40,9 @@ pub(crate) fn samples() -> Vec<Frame> {
     let items = vec![Item::Offer(cert.offer.claim().clone()), Item::Cert(cert.claim()), Item::Pulse(pulse)];
     let tree = TreeId::new(Plane::Any, 3);
     let filter = |summary| Frame::Filter { tree, version: 9, count: 70, summary };
-    let seen = Seen { id: ShortId([3; 8]), class: Class::UDP, cost: 80, coords: coords() };
-    let sights = vec![Sight::There(seen), Sight::Gone(ShortId([4; 8]), Family::Tor)];
+    let sketch = Sketch::new(&coords(), &Coords::default());
+    let told = Told { id: ShortId([3; 8]), class: Class::UDP, cost: 80, sketch };
+    let sights = vec![Sight::There(told), Sight::Gone(ShortId([4; 8]), Family::Tor)];
     let manner = Manner { sample: false, wide: true, down: false, fresh: true };
     let addr = Addr::from_bytes([0xab; 32]);
     let lookup = |prefix| {

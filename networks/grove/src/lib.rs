@@ -65,6 +65,7 @@ mod registry;
 mod remote;
 mod router;
 mod seek;
+mod sketch;
 mod steer;
 mod store;
 mod trail;

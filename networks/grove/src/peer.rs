@@ -11,9 +11,10 @@ use crate::blame::Blame;
 use crate::cert::Offer;
 use crate::coords::{Coords, Step};
 use crate::filter::Bits;
-use crate::frame::Seen;
+use crate::frame::{Seen, Told};
 use crate::limit::Allowance;
 use crate::names::{ShortId, TreeId, short_id};
+use crate::sketch::Sketch;
 
 /// What a neighbour is, as far as it has said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +69,14 @@ pub(crate) struct Shown {
 }
 
 /// What a view tells of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Look {
-    pub(crate) class: Class,
+    pub(crate) class: Option<Class>,
     pub(crate) cost: u16,
     pub(crate) carries: bool,
-    /// Stands for its coordinates.
-    pub(crate) coords: u64,
+    pub(crate) sketch: Sketch,
+    /// Of which coordinates, its own and the teller's, the sketch is: by the router's count.
+    pub(crate) of: (u64, u64),
 }
 
 /// What both ends compare.
@@ -127,14 +129,18 @@ pub(crate) struct Peer {
     pub(crate) coords: Coords,
     /// When its chains last changed, by the store's count.
     pub(crate) coords_at: u64,
+    /// When they last changed, by the router's count.
+    pub(crate) placed_at: u64,
     /// Of a hub: the link from there to here.
     pub(crate) step: Option<Step>,
     pub(crate) below: BTreeMap<TreeId, Below>,
     pub(crate) view: Arc<Vec<Seen>>,
+    /// The view as it was told, in the same order.
+    pub(crate) sights: Vec<Told>,
     pub(crate) blame: Blame,
     pub(crate) view_version: u32,
     /// How it looks to others, and when that last changed, by the router's count.
-    pub(crate) look: Option<Look>,
+    pub(crate) look: Look,
     pub(crate) look_at: u64,
     /// What it has been shown, and up to which look of all peers.
     pub(crate) shown: Vec<Shown>,
@@ -182,12 +188,14 @@ impl Peer {
             retry: None,
             coords: Coords::default(),
             coords_at: 0,
+            placed_at: 0,
             step: None,
             below: BTreeMap::new(),
             view: Arc::default(),
+            sights: Vec::new(),
             blame: Blame::default(),
             view_version: 0,
-            look: None,
+            look: Look::default(),
             look_at: 0,
             shown: Vec::new(),
             shown_at: 0,
@@ -212,6 +220,11 @@ impl Peer {
     /// The same, of a node that carries for others.
     pub(crate) fn carries(&self) -> bool {
         self.role == Role::Full && !self.silent
+    }
+
+    /// Reads the view again, now that the places of this peer are others.
+    pub(crate) fn look_again(&mut self) {
+        self.view = Arc::new(self.sights.iter().map(|told| told.resolve(&self.coords)).collect());
     }
 
     /// When it has been silent for too long.

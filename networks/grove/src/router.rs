@@ -113,6 +113,9 @@ pub(crate) struct Router {
     chains_at: u64,
     /// Grows with each change that views may show.
     looks: u64,
+    /// Grows with each change of the places of this node or a peer, and when those of this node changed.
+    turn: u64,
+    placed_at: u64,
     /// The own place is another one than those were told who have lately sent something.
     elsewhere: bool,
     moves: Allowance,
@@ -200,6 +203,8 @@ impl Router {
             news: News::default(),
             chains_at: 0,
             looks: 1,
+            turn: 1,
+            placed_at: 1,
             elsewhere: false,
             moves: Allowance::new(now, MOVES, MOVES_PAUSE),
             unsure: BTreeSet::new(),
@@ -662,6 +667,8 @@ impl Router {
             if coords != self.coords {
                 self.coords = coords;
                 (self.moved, self.elsewhere) = (true, true);
+                self.turn += 1;
+                self.placed_at = self.turn;
             }
         }
         let mut summaries = false;
@@ -678,6 +685,9 @@ impl Router {
                 let coords = Coords::new(places.collect());
                 if coords != peer.coords {
                     peer.coords = coords;
+                    self.turn += 1;
+                    peer.placed_at = self.turn;
+                    peer.look_again();
                     self.moved = true;
                 }
             }

@@ -14,10 +14,11 @@ use crate::cert::{
 };
 use crate::coords::{Coords, Place, Step, root_id};
 use crate::filter::{Bits, positions};
-use crate::frame::{Frame, Hello, Item, Lookup, Manner, Seen, Sight, Summary};
+use crate::frame::{Frame, Hello, Item, Lookup, Manner, Sight, Summary, Told};
 use crate::location::{LOCATION_PURPOSE, Location};
 use crate::names::{ShortId, TreeId, rank, short_id, tag};
 use crate::packet::{BROKEN, DATA, ECHO, Led, Noted, Notes, PROBE, ROUTED, Steered, TRACE};
+use crate::sketch::Sketch;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/vectors/grove.json");
 
@@ -84,8 +85,15 @@ fn document() -> Value {
         Item::Pulse(pulse.clone()),
     ]);
     let filter = |summary| Frame::Filter { tree, version: 7, count: 2, summary };
-    let seen = Seen { id: short_id(&addr), class: Class::LAN, cost: 11, coords: coords.clone() };
-    let sights = vec![Sight::There(seen), Sight::Gone(ShortId([0x44; 8]), Family::Tor)];
+    // A sister of the teller, and a node in another part of the network.
+    let near = Sketch::new(
+        &coords,
+        &Coords::new(coords.iter().map(|place| Place { steps: Box::default(), ..place.clone() }).collect()),
+    );
+    let told = |sketch| Told { id: short_id(&addr), class: Class::LAN, cost: 11, sketch };
+    let far = Sketch::new(&coords, &Coords::default());
+    let sights =
+        vec![Sight::There(told(near)), Sight::There(told(far)), Sight::Gone(ShortId([0x44; 8]), Family::Tor)];
     let manner = Manner { sample: false, wide: true, down: false, fresh: true };
     let prefix = Prefix::new(addr.as_bytes(), 122).expect("122 bits are there");
     let lookup = Lookup { tree, manner, prefix, nonce: 5, ttl: 255, way: vec![1, 300] };

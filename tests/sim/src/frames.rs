@@ -109,7 +109,7 @@ pub fn planes(frame: &[u8]) -> Result<Vec<Plane>, Malformed> {
                 r.bytes(8)?;
                 if r.u8()? & 0xf0 != 0xf0 {
                     r.bytes(2)?;
-                    planes.extend(coordinates(&mut r)?);
+                    planes.extend(sketch(&mut r)?);
                 }
             }
             planes
@@ -126,6 +126,22 @@ fn coordinates(r: &mut Reader<'_>) -> Result<Vec<Plane>, Malformed> {
     for _ in 0..r.u8()? {
         planes.push(Plane::from_byte(r.u8()? >> 4).ok_or(Malformed::Invalid("plane"))?);
         r.bytes(4)?;
+        for _ in 0..r.u8()? {
+            r.varint()?;
+            r.bytes(2)?;
+        }
+    }
+    Ok(planes)
+}
+
+/// Reads a sketch, and gives the planes of its trees.
+fn sketch(r: &mut Reader<'_>) -> Result<Vec<Plane>, Malformed> {
+    let mut planes = Vec::new();
+    for _ in 0..r.u8()? {
+        planes.push(Plane::from_byte(r.u8()? >> 4).ok_or(Malformed::Invalid("plane"))?);
+        if r.u8()? == 255 {
+            r.bytes(4)?;
+        }
         for _ in 0..r.u8()? {
             r.varint()?;
             r.bytes(2)?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cert::{CertClaim, OfferClaim, Pulse};
-use crate::frame::{Item, Seen, Sight, Summary, VIEW_MAX};
+use crate::frame::{Item, Sight, Summary, Told, VIEW_MAX};
 use crate::names::addr_of;
 use crate::peer::{Below, Sums};
 
@@ -286,29 +286,29 @@ impl Router {
         Ok(())
     }
 
-    fn hear_view(&mut self, now: Instant, hop: Hop, version: u32, whole: bool, sights: Vec<Sight>) {
+    fn hear_view(&mut self, now: Instant, hop: Hop, version: u32, whole: bool, news: Vec<Sight>) {
         let Some(peer) = self.peers.get_mut(&hop) else { return };
         peer.acknowledge_soon(now);
-        // Pictures share the old one.
-        let view = Arc::make_mut(&mut peer.view);
         if whole {
-            view.clear();
+            peer.sights.clear();
         } else if version != peer.view_version.wrapping_add(1) {
             return;
         }
         peer.view_version = version;
-        let key = |seen: &Seen| (seen.id, seen.class.family());
-        for sight in sights {
+        let sights = &mut peer.sights;
+        let key = |told: &Told| (told.id, told.class.family());
+        for sight in news {
             match sight {
-                Sight::Gone(id, family) => view.retain(|seen| key(seen) != (id, family)),
-                Sight::There(seen) => {
-                    view.retain(|other| key(other) != key(&seen));
-                    if view.len() < VIEW_MAX {
-                        view.push(seen);
+                Sight::Gone(id, family) => sights.retain(|told| key(told) != (id, family)),
+                Sight::There(told) => {
+                    sights.retain(|other| key(other) != key(&told));
+                    if sights.len() < VIEW_MAX {
+                        sights.push(told);
                     }
                 }
             }
         }
+        peer.look_again();
         self.moved = true;
     }
 }

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::cert::tests::{key, network};
 use crate::coords::Place;
-use crate::frame::{Seen, Sight};
+use crate::frame::{Seen, Sight, Told};
 use crate::packet::{DATA, Led, ROUTED, Steered};
+use crate::sketch::Sketch;
 
 /// Families of these tests, and planes with links of theirs.
 const FAMILIES: [Family; 3] = [Family::Loopback, Family::Ip, Family::Tor];
@@ -402,8 +403,9 @@ impl Play {
                 self.hears(hop(from, family), Frame::Hello(hello).emit());
             }
             Event::View { from, family, of, cost, coords } => {
-                let seen = Seen { id: short_id(&addr(of)), class: class(family), cost, coords };
-                let sights = vec![Sight::There(seen)];
+                let sketch = Sketch::new(&coords, &Coords::default());
+                let told = Told { id: short_id(&addr(of)), class: class(family), cost, sketch };
+                let sights = vec![Sight::There(told)];
                 self.hears(hop(from, family), Frame::View { version: 1, whole: of % 2 == 0, sights }.emit());
             }
             Event::Certs { from, family, root } => {

@@ -5,8 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::*;
 use crate::cert::Pulse;
 use crate::filter::{Bits, NODES_MAX, positions};
-use crate::frame::{ITEMS_MAX, Item, MORE_MAX, Seen, Sight, Summary, VIEW_MAX};
-use crate::peer::{Again, Look, Shown, Sums};
+use crate::frame::{ITEMS_MAX, Item, MORE_MAX, Sight, Summary, Told, VIEW_MAX};
+use crate::peer::{Again, Shown, Sums};
+use crate::sketch::Sketch;
 use crate::tree::PULSE_PERIOD;
 
 /// Zeros of a summary are told at most so often.
@@ -45,18 +46,22 @@ impl Router {
         }
     }
 
-    /// Notes which peers are others than before, for the views.
+    /// Notes which peers look otherwise than before, for the views.
     fn look_round(&mut self) {
         for peer in self.peers.values_mut() {
-            let look = Look {
-                class: peer.class,
-                cost: peer.cost(),
-                carries: peer.carries(),
-                coords: peer.coords_at,
-            };
-            if peer.look != Some(look) {
+            let of = (peer.placed_at, self.placed_at);
+            let (class, cost, carries) = (Some(peer.class), peer.cost(), peer.carries());
+            let old = &mut peer.look;
+            let mut other = (old.class, old.cost, old.carries) != (class, cost, carries);
+            (old.class, old.cost, old.carries) = (class, cost, carries);
+            if old.of != of {
+                let sketch = Sketch::new(&peer.coords, &self.coords);
+                other |= old.sketch != sketch;
+                (old.of, old.sketch) = (of, sketch);
+            }
+            if other {
                 self.looks += 1;
-                (peer.look, peer.look_at) = (Some(look), self.looks);
+                peer.look_at = self.looks;
             }
         }
     }
@@ -256,8 +261,8 @@ impl Router {
         }
         let whole = missing || peer.shown.is_empty();
         let see = |peer: &Peer| {
-            let coords = peer.coords.over(hop.family);
-            Sight::There(Seen { id: peer.id, class: peer.class, cost: peer.cost(), coords })
+            let sketch = peer.look.sketch.over(hop.family);
+            Sight::There(Told { id: peer.id, class: peer.class, cost: peer.cost(), sketch })
         };
         let mut sights: Vec<Sight> = Vec::new();
         if !whole {
