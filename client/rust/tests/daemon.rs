@@ -89,7 +89,10 @@ async fn every_call(world: World) {
     assert_eq!(Service::links(&daemon).await, Ok(vec![]));
     assert_eq!(Service::routes(&daemon).await, Ok(vec![]));
     assert_eq!(Service::sessions(&daemon).await, Ok(vec![]));
-    assert_eq!(Service::map(&daemon, 10).await.map(|map| (map.addr, map.nodes)), Ok((main.addr(), vec![main.addr()])));
+    assert_eq!(
+        Service::map(&daemon, 10).await.map(|map| (map.addr, map.nodes)),
+        Ok((main.addr(), vec![main.addr()]))
+    );
     assert_eq!(Service::map(&daemon, 0).await.map(|map| (map.nodes, map.cut)), Ok((vec![], true)));
     assert_eq!(Service::reload(&daemon).await.map(|notes| notes.len()), Ok(1));
     let metrics = Service::metrics(&daemon).await.expect("it answers");

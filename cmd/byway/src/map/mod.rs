@@ -1,6 +1,6 @@
 //! The network around a node as a picture, in SVG.
 //!
-//! Where to draw what is [`layout`]'s, how it looks [`draw`]'s. The picture has addresses, classes and costs: no names, no
+//! Where to draw what is [`layout`]'s, how it looks [`mod@draw`]'s. The picture has addresses, classes and costs: no names, no
 //! endpoints, nothing of where a node is.
 
 mod draw;

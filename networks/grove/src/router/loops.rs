@@ -102,7 +102,9 @@ impl Mesh {
                 let cost = Cost::from_units(1 + self.dice.below(400) as u32).encode();
                 let Some(peer) = self.routers[node].peers.get_mut(&hop) else { continue };
                 (peer.role, peer.coords, peer.view, peer.theirs) = (Role::Full, coords, Arc::new(view), cost);
-                (0..blame).for_each(|_| drop(peer.blame.swallowed(self.now)));
+                for _ in 0..blame {
+                    peer.blame.swallowed(self.now);
+                }
             }
         }
     }

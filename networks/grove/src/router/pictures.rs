@@ -75,7 +75,9 @@ fn put(router: &mut Router, now: Instant, link: &Link) {
         coords: coords.clone(),
     });
     peer.view = Arc::new(sights.collect());
-    (0..*blames).for_each(|_| drop(peer.blame.swallowed(now)));
+    for _ in 0..*blames {
+        peer.blame.swallowed(now);
+    }
     router.moved = true;
 }
 
@@ -101,6 +103,8 @@ fn sent(plane: Plane) -> impl Strategy<Value = Sent> {
 }
 
 type Frames = Vec<(u8, Family, Sent, u8, u8, prop::sample::Index, u8, u8)>;
+/// What payloads to each target begin with, and what becomes of frames.
+type Known = (Vec<Option<(Hop, Bytes)>>, Vec<(Decided, Vec<u8>)>);
 
 fn frames(plane: Plane) -> impl Strategy<Value = Frames> {
     let ttl = prop_oneof![6 => 2u8..=128, 1 => Just(0), 1 => Just(1), 1 => Just(129)];
@@ -341,7 +345,7 @@ impl Play {
     }
 
     /// All that threads could be told: what becomes of frames, and what payloads begin with.
-    fn known(&self) -> (Vec<Option<(Hop, Bytes)>>, Vec<(Decided, Vec<u8>)>) {
+    fn known(&self) -> Known {
         let targets = Plane::ALL.into_iter().flat_map(|plane| (0..9).map(move |of| (plane, of)));
         let header = |(plane, of)| self.router.header(To::Node(addr(of)), &Constraint::in_plane(plane));
         let headers = targets.clone().map(header).collect();

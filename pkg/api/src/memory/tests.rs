@@ -208,7 +208,10 @@ async fn a_map_shows_the_peers_that_are_there_and_says_when_it_is_cut() {
     }
     let map = realm.map(10).await.expect("it is drawn");
     assert_eq!((map.addr, &map.nodes[..], map.cut), (addr(&realm), &[addr(&realm), addr(&near)][..], false));
-    assert_eq!(map.links.iter().map(|link| (link.a, link.b)).collect::<Vec<_>>(), [(addr(&realm), addr(&near))]);
+    assert_eq!(
+        map.links.iter().map(|link| (link.a, link.b)).collect::<Vec<_>>(),
+        [(addr(&realm), addr(&near))]
+    );
     let map = realm.map(1).await.expect("it is drawn");
     assert_eq!((map.nodes, map.links, map.cut), (vec![addr(&realm)], vec![], true));
 }

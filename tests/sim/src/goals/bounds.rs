@@ -44,7 +44,7 @@ pub enum Goal {
     LookupFrames,
     /// Frames that carry its answers.
     AnswerFrames,
-    /// Memory of one router, the largest of those looked at that have at most [`PEERS`] links.
+    /// Memory of one router, the largest of those looked at that have at most 64 links.
     Memory,
     /// Memory of the router with the most links.
     MemoryBusiest,
