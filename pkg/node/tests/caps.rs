@@ -11,7 +11,7 @@ use byway_node::{Config, Core, Levels, NODES_MAX, Output, Question};
 fn core(now: Instant) -> Core {
     let config = Config {
         key: SigningKey::from_seed(&[1; 32]),
-        protocol: byway_beacon::PROTOCOL,
+        protocol: byway_grove::PROTOCOL,
         network: "test".to_owned(),
         group_key: None,
         accept: Accept::Network,

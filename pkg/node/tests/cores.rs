@@ -36,7 +36,7 @@ fn key(number: u8) -> SigningKey {
 fn core(now: Instant, number: usize, boot: u64) -> Core {
     let config = Config {
         key: key(number as u8 + 1),
-        protocol: byway_beacon::PROTOCOL,
+        protocol: byway_grove::PROTOCOL,
         network: "test".to_owned(),
         group_key: None,
         accept: Accept::Network,

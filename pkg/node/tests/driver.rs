@@ -34,7 +34,7 @@ fn chain(count: usize) -> Vec<Handle> {
             });
             let config = Config {
                 key: keys[number].clone(),
-                protocol: byway_beacon::PROTOCOL,
+                protocol: byway_grove::PROTOCOL,
                 network: "test".to_owned(),
                 group_key: None,
                 accept: Accept::Network,
@@ -197,7 +197,7 @@ async fn nodes_find_look_up_and_ping_each_other() {
     assert_eq!(near.lookup(near.addr(), Request::default()).await, Ok(near.public_key()));
     near.ping(far.addr(), Request::default()).await.expect("an answer");
     let trace = daemons[0].trace(daemons[2].main().addr(), Request::default()).await.expect("a way");
-    assert_eq!((trace.hops.len(), trace.distance, trace.complete), (1, Some(2), false));
+    assert_eq!((trace.hops.len(), trace.distance, trace.complete), (2, Some(2), true));
     let short = Request { deadline: Some(Duration::from_millis(300)), ..Request::default() };
     let unknown = near.lookup(Addr::EVERYBODY, short).await;
     assert_eq!(unknown.map_err(|error| error.code), Err(Code::Unknown));

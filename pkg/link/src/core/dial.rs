@@ -104,7 +104,8 @@ impl Core {
                         out.push(Action::HangUp { place });
                     }
                 }
-                peer.trouble.get_or_insert_with(|| "no answer from any endpoint".to_owned());
+                let hint = if self.group_key.is_some() { "; it may not have this group's key" } else { "" };
+                peer.trouble.get_or_insert_with(|| format!("no answer from any endpoint{hint}"));
             }
         }
     }

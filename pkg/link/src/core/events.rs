@@ -50,7 +50,15 @@ impl Core {
                 if let Some(peer) = self.peers.get_mut(&remote)
                     && why != CloseReason::Local
                 {
-                    peer.trouble = Some(why.to_string());
+                    // Another group key is another pre-shared key, which looks like no key of the peer's at all.
+                    let hint = match (why, &self.group_key) {
+                        (CloseReason::Timeout | CloseReason::Identity, Some(_)) => {
+                            "; it may not have this group's key"
+                        }
+                        (CloseReason::Identity, None) => "; it may be of a closed group",
+                        _ => "",
+                    };
+                    peer.trouble = Some(format!("{why}{hint}"));
                 }
             }
             // Links carry nothing before their session is up.

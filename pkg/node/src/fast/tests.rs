@@ -45,7 +45,7 @@ impl World {
         let core = |number: usize| {
             let config = Config {
                 key: key(number),
-                protocol: byway_beacon::PROTOCOL,
+                protocol: byway_grove::PROTOCOL,
                 network: "test".to_owned(),
                 group_key: None,
                 accept: Accept::Network,
