@@ -49,6 +49,9 @@ pub(crate) struct Path {
     said: u32,
     /// Half of what a frame took there and back, if one has come back.
     measured: Option<u32>,
+    /// Whether the last round has shown each of its links, or an echo has come back since. What earlier rounds have shown may
+    /// be gone: it is worth an echo, and not a payload.
+    pub(crate) sure: bool,
 }
 
 /// What is known of the ways to one target.
@@ -83,10 +86,11 @@ impl Path {
 
     /// A frame took so long there and back. Whether that is news.
     pub(crate) fn measure(&mut self, took: Duration) -> bool {
-        let (before, half) = (self.cost(), units(took / 2));
+        let (before, half) = ((self.cost(), self.sure), units(took / 2));
+        self.sure = true;
         // As round trips are smoothed elsewhere: an eighth of the new one.
         self.measured = Some(self.measured.map_or(half, |old| old - old / 8 + half / 8));
-        before != self.cost()
+        before != (self.cost(), self.sure)
     }
 
     /// How long to wait for an answer that comes along this way.
@@ -168,7 +172,11 @@ impl Paths {
     pub(crate) fn end(&mut self) -> bool {
         let before = self.chosen.len();
         let mut chosen = std::mem::take(&mut self.chosen);
-        chosen.retain(|path| !self.edges_of(&path.labels).is_empty());
+        chosen.retain_mut(|path| {
+            let edges = self.edges_of(&path.labels);
+            path.sure = self.is_shown(&edges);
+            !edges.is_empty()
+        });
         self.chosen = chosen;
         let first = self.chosen.first().map(|path| &path.labels);
         self.steady = if first == Some(&self.pinned) && self.better.is_none() { self.steady + 1 } else { 0 };
@@ -239,9 +247,9 @@ impl Paths {
 
     /// The best way that satisfies `by`, and is disjoint from each of `from`.
     pub(crate) fn best(&self, by: &Constraint, from: &[Path]) -> Option<&Path> {
-        self.chosen
-            .iter()
-            .find(|path| path.satisfies(by) && from.iter().all(|other| path.is_disjoint_from(other)))
+        self.chosen.iter().find(|path| {
+            path.sure && path.satisfies(by) && from.iter().all(|other| path.is_disjoint_from(other))
+        })
     }
 
     fn choose(&mut self, now: Instant, fresh: &mut impl FnMut() -> PathId) {
@@ -298,7 +306,13 @@ impl Paths {
             salt: self.salt,
             said: edges.iter().fold(0, |sum: u32, edge| sum.saturating_add(edge.cost)),
             measured: known.and_then(|path| path.measured).or(timed),
+            sure: known.is_some_and(|path| path.sure) || self.is_shown(edges),
         }
+    }
+
+    /// Whether the present round has shown all of these links.
+    fn is_shown(&self, edges: &[Edge]) -> bool {
+        edges.iter().all(|edge| edge.round == self.round)
     }
 
     /// The links of a way, if all of them are believed in.

@@ -51,7 +51,8 @@ impl Router {
                 moved = true;
             }
             // No frame has been all along a way made of several probes.
-            let news = paths.chosen.first().filter(|_| paths.steady == 0).map(|path| path.id);
+            let news =
+                paths.chosen.first().filter(|path| paths.steady == 0 || !path.sure).map(|path| path.id);
             remote.echo =
                 news.map(|path| Echo { at: now, tries: 0, nonce: 0, sent: now, path }).or(remote.echo);
             if paths.barren == 0 {
