@@ -17,12 +17,12 @@ static GROVE: Protocol = Protocol {
     is_terse: false,
 };
 
-/// See [`crate::routing`].
+/// See `routing.rs`.
 pub fn grove_frames(data: &[u8]) {
     routing::frames(&GROVE, data);
 }
 
-/// See [`crate::routing`].
+/// See `routing.rs`.
 pub fn grove_world(data: &[u8]) {
     routing::world(&GROVE, data);
 }
