@@ -93,6 +93,8 @@ pub(crate) struct Notes {
     pub(crate) hops: Vec<Noted>,
     /// Absent in TRACE.
     pub(crate) out: Option<u16>,
+    /// Which of those that wander, and 0 for one that goes as payloads would. 0 in TRACE.
+    pub(crate) wander: u8,
 }
 
 fn ttl(r: &mut Reader<'_>) -> Result<u8, Malformed> {
@@ -272,7 +274,7 @@ impl Notes {
             writer.u16_be(hop.out).u16_be(hop.back).u8(hop.class.byte()).u16_be(hop.cost).bytes(&hop.tag);
         }
         if let Some(out) = self.out {
-            writer.u16_be(out);
+            writer.u16_be(out).u8(self.wander);
         }
         writer.finish()
     }
@@ -300,9 +302,9 @@ impl Notes {
             })
         };
         let hops = (0..count).map(|_| hop(r)).collect::<Result<_, Malformed>>()?;
-        let out = if on_the_way { Some(label(r)?) } else { None };
+        let (out, wander) = if on_the_way { (Some(label(r)?), r.u8()?) } else { (None, 0) };
         reader.finish()?;
-        Ok(Self { salt, hops, out })
+        Ok(Self { salt, hops, out, wander })
     }
 
     /// The labels from the far end home.
@@ -328,7 +330,7 @@ mod tests {
         let class = Class::UDP;
         let cost = Cost::from_units(60).encode();
         let hop = |at: u16| Noted { out: at, back: 100 + at, class, cost, tag: [at as u8; 6] };
-        Notes { salt: 1 << 63, hops: (1..4).map(hop).collect(), out: Some(4) }
+        Notes { salt: 1 << 63, hops: (1..4).map(hop).collect(), out: Some(4), wander: 2 }
     }
 
     #[test]
@@ -364,7 +366,7 @@ mod tests {
     fn notes_are_read_as_they_were_written() {
         let on_the_way = notes();
         assert_eq!(Notes::parse(&on_the_way.write(), true), Ok(on_the_way.clone()));
-        let done = Notes { out: None, ..on_the_way.clone() };
+        let done = Notes { out: None, wander: 0, ..on_the_way.clone() };
         assert_eq!(Notes::parse(&done.write(), false), Ok(done));
         assert!(Notes::parse(&on_the_way.write(), false).is_err());
         assert_eq!(on_the_way.home(), [103, 102, 101]);

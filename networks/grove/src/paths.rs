@@ -10,13 +10,15 @@ use crate::names::tag;
 use crate::packet::Noted;
 
 /// Most links of one target's graph.
-const EDGES_MAX: usize = 256;
+const EDGES_MAX: usize = 512;
 /// A link is believed in for so many rounds after the last one that showed it.
 const KEPT: u32 = 3;
 /// Most answers of one round that are compared.
 const TIMES_MAX: usize = 32;
 /// How long another way has to be a fifth better before it is taken.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Rounds of which each may choose another way.
+const LOOKS: u32 = 2;
 /// Most ways in use per target.
 const PATHS_MAX: usize = 3;
 
@@ -65,6 +67,8 @@ pub(crate) struct Paths {
     edges: Vec<Edge>,
     /// Of this round, by the labels of the way: half of what a probe took there and back.
     times: Vec<(Vec<u16>, u32)>,
+    /// What DATA costs at most, as the best neighbour promised when the round began.
+    pub(crate) promise: u32,
     /// The way in use when the round began.
     pinned: Vec<u16>,
     /// Since when another way has been better than that.
@@ -82,6 +86,11 @@ impl Path {
     /// What the way costs: what its nodes say, or what it has been measured to cost if that is more.
     pub(crate) fn cost(&self) -> u32 {
         self.measured.map_or(self.said, |measured| measured.max(self.said))
+    }
+
+    /// Whether its nodes say that it costs no more than `promise`.
+    pub(crate) fn keeps(&self, promise: u32) -> bool {
+        self.said <= promise
     }
 
     /// A frame took so long there and back. Whether that is news.
@@ -149,6 +158,7 @@ impl Paths {
             round: 0,
             edges: Vec::new(),
             times: Vec::new(),
+            promise: u32::MAX,
             pinned: Vec::new(),
             better: None,
             chosen: Vec::new(),
@@ -218,9 +228,10 @@ impl Paths {
         self.choose(now, &mut fresh);
     }
 
-    /// Whether nothing is known yet, or nothing any more: then a round has to look far and wide.
-    pub(crate) fn is_blank(&self) -> bool {
-        self.round == 1 || self.barren > 0
+    /// The probes of this round that wander, `most` of them or none. As long as rounds show something new, others wander in each.
+    pub(crate) fn wanderers(&self, most: u8) -> std::ops::Range<u8> {
+        let from = 1 + (self.round.saturating_sub(1) % 8) as u8 * most;
+        if self.steady == 0 { from..from + most } else { from..from }
     }
 
     fn learn(&mut self, edge: Edge) {
@@ -266,9 +277,11 @@ impl Paths {
             }
         }
         found.sort_by_key(Path::cost);
-        // The way in use stays, if the round has shown it too, until another has been a fifth better for a while.
+        // The way in use stays, if the round has shown it too, until another has been a fifth better for a while; but the first
+        // rounds are for looking around.
         let edges = self.edges_of(&self.pinned);
         if !edges.is_empty()
+            && self.round > LOOKS
             && let Some(used) = self.chosen.iter().find(|path| path.labels == self.pinned).map(|path| path.id)
             && let Some(best) = found.first()
             && best.labels != self.pinned

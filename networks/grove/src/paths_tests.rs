@@ -98,6 +98,12 @@ fn a_node_that_is_not_tagged_is_on_no_way_that_avoids_somebody() {
 fn the_way_in_use_stays_until_another_is_a_fifth_better_for_a_while() {
     let now = Instant::now();
     let mut paths = paths(&[&[(1, Class::UDP, 50, 2), (2, Class::UDP, 50, 9)]]);
+    // The first rounds are for looking around.
+    for _ in 0..LOOKS {
+        paths.begin();
+        add(&mut paths, now, &[(1, Class::UDP, 50, 2), (2, Class::UDP, 50, 9)]);
+        paths.end();
+    }
     let id = paths.chosen[0].id;
     for (second, cost, left) in
         [(0, 45, false), (30, 30, false), (45, 30, false), (50, 45, false), (55, 30, false), (85, 30, true)]

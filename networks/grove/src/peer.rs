@@ -134,6 +134,8 @@ pub(crate) struct Peer {
     /// Of a hub: the link from there to here.
     pub(crate) step: Option<Step>,
     pub(crate) below: BTreeMap<TreeId, Below>,
+    /// When it was last given a pulse of each tree in which it is a child.
+    pub(crate) pulsed: BTreeMap<TreeId, Instant>,
     pub(crate) view: Arc<Vec<Seen>>,
     /// The view as it was told, in the same order.
     pub(crate) sights: Vec<Told>,
@@ -191,6 +193,7 @@ impl Peer {
             placed_at: 0,
             step: None,
             below: BTreeMap::new(),
+            pulsed: BTreeMap::new(),
             view: Arc::default(),
             sights: Vec::new(),
             blame: Blame::default(),
@@ -219,7 +222,7 @@ impl Peer {
 
     /// The same, of a node that carries for others.
     pub(crate) fn carries(&self) -> bool {
-        self.role == Role::Full && !self.silent
+        self.role == Role::Full && self.is_usable()
     }
 
     /// Reads the view again, now that the places of this peer are others.

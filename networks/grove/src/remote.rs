@@ -8,6 +8,7 @@ use byway_network::{PathId, Plane};
 
 use crate::cert::Seq;
 use crate::coords::Coords;
+use crate::limit::Allowance;
 use crate::location::Location;
 use crate::names::{ShortId, short_id};
 use crate::paths::{Path, Paths};
@@ -16,6 +17,9 @@ use crate::paths::{Path, Paths};
 pub(crate) const REMOTES_MAX: usize = 4_096;
 /// A location is forgotten after this time.
 const LIFE: Duration = Duration::from_secs(240);
+/// Payloads that came back are tried again so many at once, and then with pauses in between.
+const SALVAGES: u32 = 32;
+const SALVAGE_PAUSE: Duration = Duration::from_millis(100);
 /// Most ways back.
 pub(crate) const BACKS_MAX: usize = 1_024;
 /// A way back that was not used is forgotten after this time.
@@ -39,6 +43,8 @@ pub(crate) struct Remote {
     pub(crate) round_until: Option<Instant>,
     pub(crate) paths: Option<Box<Paths>>,
     pub(crate) echo: Option<Echo>,
+    /// How often a payload that came back is tried again.
+    pub(crate) salvages: Allowance,
 }
 
 /// A question that goes along the way in use and back, so that it is known to carry, and what it costs.
@@ -123,6 +129,7 @@ impl Remotes {
             round_until: None,
             paths: None,
             echo: None,
+            salvages: Allowance::new(now, SALVAGES, SALVAGE_PAUSE),
         };
         self.remotes.insert(key, remote);
         self.generation += 1;

@@ -61,6 +61,8 @@ const DRIFT: Duration = Duration::from_secs(10);
 /// Changes leave at once so often, and then with pauses in between.
 const FLUSHES: u32 = 8;
 const FLUSH_PAUSE: Duration = Duration::from_millis(40);
+/// What nobody needs any more is forgotten after so long at the latest.
+const TIDY: Duration = Duration::from_secs(10);
 /// Those who send here are told where this node is now so often at once, and then with pauses.
 const MOVES: u32 = 2;
 const MOVES_PAUSE: Duration = Duration::from_secs(1);
@@ -93,7 +95,9 @@ pub(crate) struct Router {
     /// Hops that were up, and their labels, the last one at the end.
     parted: VecDeque<(Hop, u16)>,
     store: Store,
+    /// Certificates beyond which those are forgotten that nobody needs, and whether there may be some.
     prune_at: usize,
+    untidy: bool,
     trees: BTreeMap<TreeId, Tree>,
     root_offer: Option<Arc<Offer>>,
     coords: Coords,
@@ -126,6 +130,8 @@ pub(crate) struct Router {
     flushes: Allowance,
     housekeeping: Instant,
     wake: Option<Instant>,
+    /// The last heartbeat.
+    beaten: Instant,
     /// Something that pictures and headers show is another since the last call.
     moved: bool,
     generation: u64,
@@ -189,6 +195,7 @@ impl Router {
             parted: VecDeque::new(),
             store: Store::new(addr),
             prune_at: 0,
+            untidy: false,
             trees: BTreeMap::new(),
             root_offer: None,
             coords: Coords::default(),
@@ -212,6 +219,7 @@ impl Router {
             flushes: Allowance::new(now, FLUSHES, FLUSH_PAUSE),
             housekeeping: now,
             wake: None,
+            beaten: now,
             moved: false,
             generation: 0,
             scene: OnceCell::new(),
@@ -343,6 +351,7 @@ impl Router {
         if self.wake.is_some_and(|wake| wake > now) {
             return;
         }
+        self.beaten = now;
         self.mind_peers(now, out);
         for tree in self.trees.values() {
             if tree.due().is_some_and(|due| due <= now) || tree.is_silent(now) {
@@ -359,7 +368,10 @@ impl Router {
         self.echo_again(now, out);
         self.remotes.sweep(now);
         if self.housekeeping <= now {
-            self.housekeeping = now + Duration::from_secs(10);
+            self.housekeeping = now + TIDY;
+            if self.untidy {
+                self.prune();
+            }
             self.backs.sweep(now);
             self.memory.sweep(now);
             self.trail.sweep(now);
@@ -483,11 +495,12 @@ impl Router {
         let flush = self.flush_due.then(|| self.flushes.ready(now));
         let moves = self.elsewhere.then(|| self.moves.ready(now));
         let others = [flush, moves, self.seeks.wake(), self.remotes.due(), self.probe_wake()];
-        let kept = self.backs.len() > 0 || !self.trail.is_empty() || !self.memory.is_empty();
+        let kept = self.untidy || self.backs.len() > 0 || !self.trail.is_empty() || !self.memory.is_empty();
         let housekeeping = kept.then_some(self.housekeeping);
         let next = peers.chain(trees).chain(others.into_iter().flatten()).chain(housekeeping).min();
-        // Whatever is late is done by the next heartbeat, never by one at the same instant for ever.
-        self.wake = next.map(|next| next.max(now + Duration::from_millis(1)));
+        // Whatever is late is done by the next heartbeat, never by one at the same instant for ever. What else happens in between
+        // puts it off no further.
+        self.wake = next.map(|next| next.max(self.beaten + Duration::from_millis(1)));
     }
 
     pub(crate) fn next_heartbeat(&self) -> Option<Instant> {
@@ -514,11 +527,28 @@ impl Router {
         }
         self.refresh_coords(now, &news);
         if self.store.len() > self.prune_at {
-            let carries = self.peers.iter().filter(|(_, peer)| peer.role == Role::Full);
-            let from: BTreeSet<Addr> = carries.map(|(hop, _)| hop.peer).chain([self.own.addr]).collect();
-            self.store.prune(&ids, &from);
-            self.prune_at = (self.store.len() * 3 / 2 + 16).min(crate::store::CERTS_MAX - 1);
+            self.prune();
+        } else if !self.untidy {
+            self.untidy = true;
+            self.tidy_later(now);
         }
+    }
+
+    /// There is something again that will have to be forgotten.
+    fn tidy_later(&mut self, now: Instant) {
+        if self.housekeeping <= now {
+            self.housekeeping = now + TIDY;
+        }
+    }
+
+    /// Forgets certificates that are on no chain of this node or a peer any more.
+    fn prune(&mut self) {
+        let ids: Vec<TreeId> = self.trees.keys().copied().collect();
+        let carries = self.peers.iter().filter(|(_, peer)| peer.role == Role::Full);
+        let from: BTreeSet<Addr> = carries.map(|(hop, _)| hop.peer).chain([self.own.addr]).collect();
+        self.store.prune(&ids, &from);
+        self.prune_at = (self.store.len() * 3 / 2 + 16).min(crate::store::CERTS_MAX - 1);
+        self.untidy = false;
     }
 
     /// Takes part in the planes for which there are links.

@@ -150,6 +150,10 @@ impl Seeks {
         Some(new)
     }
 
+    pub(crate) fn get(&self, question: &Question) -> Option<&Seek> {
+        self.seeks.get(question)
+    }
+
     pub(crate) fn get_mut(&mut self, question: &Question) -> Option<&mut Seek> {
         self.seeks.get_mut(question)
     }

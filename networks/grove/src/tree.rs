@@ -13,13 +13,21 @@ use crate::names::{Rank, TreeId, rank};
 /// Between two pulses of a root.
 pub(crate) const PULSE_PERIOD: Duration = Duration::from_secs(30);
 /// Without a new pulse for so long a root is dead.
-pub(crate) const PULSE_LIFE: Duration = Duration::from_secs(105);
+const PULSE_LIFE: Duration = Duration::from_secs(105);
+/// A link of this cost carries less than 1 kbit/s: pulses go over it this seldom, and below it a root lives so much longer.
+pub(crate) const SLOW: u32 = 90_000;
+pub(crate) const SLOW_PERIOD: Duration = Duration::from_secs(600);
+const SLOW_LIFE: Duration = Duration::from_secs(2_100);
 /// Between two changes of parent for cost alone; the first one after a change of root comes sooner.
 const CALM: Duration = Duration::from_secs(30);
 const FIRST_CALM: Duration = Duration::from_millis(500);
 /// After a loss: when any parent under the same root will do, and when any root.
 const SOON: Duration = Duration::from_millis(100);
 const FREE: Duration = Duration::from_millis(500);
+/// Whoever has been under a root for so long has not just passed by it.
+const ESTABLISHED: Duration = Duration::from_secs(5);
+/// A root that has vanished is not believed in for so long.
+const GHOST: Duration = Duration::from_secs(1);
 /// A penalty loses one in this time.
 const FORGIVEN: Duration = Duration::from_secs(3_600);
 /// Most roots whose past is remembered.
@@ -56,6 +64,8 @@ pub(crate) enum Choice {
 struct Lost {
     root: Addr,
     rank: Rank,
+    /// For how long this node was under it.
+    followed: Duration,
     feasible: u32,
     soon: Instant,
     free: Instant,
@@ -69,6 +79,8 @@ struct Past {
     seen: Option<Instant>,
     vanished: u32,
     banned_until: Option<Instant>,
+    /// Until when whoever offers it may not have heard of its end.
+    ghost_until: Instant,
 }
 
 /// One tree.
@@ -78,10 +90,12 @@ pub(crate) struct Tree {
     pub(crate) parent: Option<Hop>,
     /// The number of the own certificate.
     pub(crate) seq: Seq,
-    /// The root, as of the last look, and its rank.
+    /// The root, as of the last look, since when, and its rank.
     pub(crate) root: Addr,
+    rooted_at: Instant,
     rank: Rank,
-    /// The lowest cost that was announced under this root.
+    /// From the root to this node, and the lowest that was announced under this root.
+    total: u32,
     feasible: u32,
     calm_until: Instant,
     lost: Option<Lost>,
@@ -114,7 +128,9 @@ impl Tree {
             parent: None,
             seq,
             root: own,
+            rooted_at: now,
             rank,
+            total: 0,
             feasible: 0,
             calm_until: now,
             lost: None,
@@ -156,7 +172,12 @@ impl Tree {
 
     /// Whether the root has been silent for too long.
     pub(crate) fn is_silent(&self, now: Instant) -> bool {
-        self.parent.is_some() && now >= self.pulse_at + PULSE_LIFE
+        self.parent.is_some() && now >= self.pulse_at + self.pulse_life()
+    }
+
+    /// Without a new pulse for so long the root is dead. Whoever is far below may be below a slow link.
+    pub(crate) fn pulse_life(&self) -> Duration {
+        if self.total < SLOW { PULSE_LIFE } else { SLOW_LIFE }
     }
 
     /// The first tree of a plane is the one that always joins what can be joined; the others are allowed to be slow.
@@ -185,7 +206,7 @@ impl Tree {
         match &choice {
             Choice::Parent(chosen) => self.joined(now, chosen),
             Choice::Root => {
-                (self.root, self.rank, self.feasible) = (own.0, own.1, 0);
+                (self.root, self.rank, self.total, self.feasible) = (own.0, own.1, 0, 0);
                 self.parent = None;
             }
             Choice::Keep => {}
@@ -208,11 +229,13 @@ impl Tree {
                 self.lost = self.lost.filter(|lost| lost.rank < current.rank);
             }
             (self.root, self.rank) = (current.root, current.rank);
+            self.rooted_at = now;
             self.feasible = current.total;
             self.pulse_at = now;
             self.pulse = None;
             self.calm_until = now + FIRST_CALM;
         }
+        self.total = current.total;
         if let Some(chosen) = self.regain(now, candidates) {
             return Choice::Parent(chosen);
         }
@@ -278,6 +301,7 @@ impl Tree {
         self.lost.get_or_insert(Lost {
             root: self.root,
             rank: self.rank,
+            followed: now.saturating_duration_since(self.rooted_at),
             feasible: self.feasible,
             soon: now + SOON + Duration::from_micros(100) * more,
             free: now + FREE + Duration::from_micros(490) * more,
@@ -289,7 +313,7 @@ impl Tree {
         let lost = self.lost?;
         if now >= lost.free {
             self.lost = None;
-            self.vanished(now, lost.root);
+            self.vanished(now, &lost);
             return None;
         }
         let fits = |candidate: &&Candidate| {
@@ -329,7 +353,7 @@ impl Tree {
                 Duration::from_secs_f64((60.0 * grown).min(3_600.0))
             }
         });
-        damped.max(past.banned_until.filter(|_| !self.is_first()))
+        damped.max(past.banned_until.filter(|_| !self.is_first())).max(Some(past.ghost_until))
     }
 
     fn penalty_now(&self, now: Instant) -> f64 {
@@ -338,12 +362,16 @@ impl Tree {
     }
 
     /// The root is lost for good.
-    fn vanished(&mut self, now: Instant, root: Addr) {
-        self.penalty = self.penalty_now(now) + 1.0;
+    fn vanished(&mut self, now: Instant, lost: &Lost) {
+        let root = lost.root;
+        // While a tree is built anew many claim to be its root for a moment: that is no flapping yet.
+        let established = lost.followed >= ESTABLISHED;
+        self.penalty = self.penalty_now(now) + if established { 1.0 } else { 0.25 };
         self.penalty_at = now;
         if let Some(past) = self.pasts.iter_mut().find(|past| past.root == root) {
             past.vanished += 1;
-            // The first time may be anyone's bad luck.
+            // The first time may be anyone's bad luck, but until all have heard of it somebody always offers the dead root again.
+            past.ghost_until = now + if established { GHOST } else { GHOST / 4 };
             let minutes = if past.vanished < 2 { 0 } else { 1 << (past.vanished - 2).min(11) };
             past.banned_until = Some(now + Duration::from_secs(60 * minutes.min(24 * 60)));
         }
@@ -356,6 +384,7 @@ impl Tree {
             if chosen.root != self.root {
                 self.pulse_at = now;
                 self.pulse = None;
+                self.rooted_at = now;
             }
             self.feasible = u32::MAX;
             self.calm_until = now + FIRST_CALM;
@@ -363,6 +392,7 @@ impl Tree {
         self.lost = None;
         self.lonely_since = None;
         (self.root, self.rank) = (chosen.root, chosen.rank);
+        self.total = chosen.total;
         self.feasible = self.feasible.min(chosen.total);
         self.parent = Some(chosen.hop);
         self.wake(self.calm_until);
@@ -389,8 +419,13 @@ impl Tree {
                             self.pasts.swap_remove(at);
                         }
                     }
-                    let past =
-                        Past { root: candidate.root, seen: Some(now), vanished: 0, banned_until: None };
+                    let past = Past {
+                        root: candidate.root,
+                        seen: Some(now),
+                        vanished: 0,
+                        banned_until: None,
+                        ghost_until: now,
+                    };
                     self.pasts.push(past);
                 }
             }

@@ -175,6 +175,8 @@ fn flap(bench: &mut Bench, times: u32) {
         bench.decide(9, &[]);
         bench.pass(700);
         bench.decide(9, &[]);
+        // Until those who still offer it can have heard.
+        bench.pass(300);
     }
 }
 
@@ -207,6 +209,8 @@ fn the_first_tree_is_never_kept_waiting_for_long() {
         bench.decide(9, &[]);
         bench.pass(700);
         bench.decide(9, &[]);
+        // Until those who still offer it can have heard.
+        bench.pass(300);
     }
 }
 
@@ -239,6 +243,14 @@ fn a_root_without_a_pulse_is_silent_after_a_while() {
     bench.decide(9, &[bench.candidate(1, 0, 10, 10)]);
     assert!(!bench.tree.is_silent(bench.now + PULSE_LIFE / 2));
     assert!(bench.tree.is_silent(bench.now + PULSE_LIFE));
+}
+
+#[test]
+fn below_a_slow_link_a_root_may_be_silent_for_longer_than_between_two_pulses() {
+    let mut bench = Bench::new(1, 9);
+    bench.decide(9, &[bench.candidate(1, 0, 10, 10 + SLOW)]);
+    assert!(!bench.tree.is_silent(bench.now + 3 * SLOW_PERIOD));
+    assert!(bench.tree.is_silent(bench.now + SLOW_LIFE));
 }
 
 impl Choice {

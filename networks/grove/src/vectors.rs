@@ -114,8 +114,8 @@ fn document() -> Value {
     };
     let led = Led::start(Plane::Quiet, vec![1, 300, 2]);
     let hop = Noted { out: 1, back: 300, class: Class::UDP, cost: 110, tag: tag(5, &addr) };
-    let notes = Notes { salt: 5, hops: vec![hop], out: Some(2) };
-    let trace = Notes { out: None, ..notes.clone() };
+    let notes = Notes { salt: 5, hops: vec![hop], out: Some(2), wander: 3 };
+    let trace = Notes { out: None, wander: 0, ..notes.clone() };
     let routed = [&short_id(&addr).0[..4], b"payload"].concat();
     let broken = [&[0; 8][..], &300u16.to_be_bytes()].concat();
     let echo = [&short_id(&addr).front()[..], &7u64.to_be_bytes()].concat();

@@ -45,8 +45,10 @@ impl Router {
             self.remotes.moved();
         }
         let Some(remote) = self.remotes.get_mut(&addr, plane) else { return };
+        // A way that the last round has not shown whole has to be tried before the next payload, whenever that is.
         let is_idle = echo.tries == 0 && remote.used + PERIOD < now;
-        let first = remote.paths.as_ref().and_then(|paths| paths.chosen.first()).filter(|_| !is_idle);
+        let first = remote.paths.as_ref().and_then(|paths| paths.chosen.first());
+        let first = first.filter(|first| !is_idle || !first.sure);
         // Without a way, or anybody who uses it, there is nothing to ask.
         let Some(path) = first else { return };
         let tries = if echo.path == path.id { echo.tries + 1 } else { 1 };

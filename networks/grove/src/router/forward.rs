@@ -119,12 +119,12 @@ impl Router {
         }
         self.note_trail(now, head.to, head.plane, label);
         let Some((best, mask, remaining)) = self.steer(&head) else {
-            self.complain(now, hop, head.plane, Broken { to: head.to, label: LOST }, out);
+            self.complain(now, hop, head.plane, Broken { to: head.to, label: LOST }, &bytes[at..], out);
             self.mislaid(now, head.to, head.plane, LOST, out);
             return Err(FrameError::NoWay);
         };
         if mask != head.mask {
-            self.complain(now, hop, head.plane, Broken { to: head.to, label: DETOUR }, out);
+            self.complain(now, hop, head.plane, Broken { to: head.to, label: DETOUR }, &[], out);
             self.mislaid(now, head.to, head.plane, DETOUR, out);
         }
         out.send(best.hop, Steered::passed_on(bytes, head.ttl - 1, mask, remaining));
@@ -134,18 +134,27 @@ impl Router {
     /// Remembers where the last frame for a target came from, so that bad news finds its way back.
     fn note_trail(&mut self, now: Instant, to: ShortId, plane: Plane, label: u16) {
         if self.trail.is_empty() {
-            self.housekeeping = now + Duration::from_secs(10);
+            self.tidy_later(now);
             self.wake = self.wake.map_or(Some(self.housekeeping), |wake| Some(wake.min(self.housekeeping)));
         }
         self.trail.note(Some(now), to, plane, label);
     }
 
-    /// Tells the neighbour that gave a frame that it led nowhere, or led on by a detour alone.
-    fn complain(&mut self, now: Instant, hop: Hop, plane: Plane, broken: Broken, out: &mut Outbox) {
+    /// Tells the neighbour that gave a frame that it led nowhere, with the payload, or that it led on by a detour alone.
+    fn complain(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        plane: Plane,
+        broken: Broken,
+        payload: &[u8],
+        out: &mut Outbox,
+    ) {
         if let Some(peer) = self.peers.get_mut(&hop)
             && peer.complaints.take(now)
         {
-            out.send(hop, Led { at: 0, ..Led::start(plane, Vec::new()) }.emit(BROKEN, &broken.write()));
+            let what = [&broken.write()[..], payload].concat();
+            out.send(hop, Led { at: 0, ..Led::start(plane, Vec::new()) }.emit(BROKEN, &what));
         }
     }
 
@@ -225,7 +234,7 @@ impl Router {
         out: &mut Outbox,
     ) -> Result<(), FrameError> {
         let (mut head, at) = Led::parse(&bytes, hop.family)?;
-        let broken = Broken::read(&bytes[at..])?;
+        let (broken, payload) = Broken::read(bytes.slice(at..))?;
         let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
         if !peer.complaints.take(now) {
             return Err(FrameError::Excess);
@@ -234,8 +243,7 @@ impl Router {
             return Err(FrameError::HopLimit);
         }
         if head.labels.is_empty() {
-            self.hear_lost(now, hop, &head, &broken, out);
-            return Ok(());
+            return self.hear_lost(now, hop, &head, &broken, payload, out);
         }
         if let Some(next) = head.next() {
             return self.lead_on(hop, label, &head, next, bytes, out);
@@ -265,16 +273,53 @@ impl Router {
         Ok(())
     }
 
-    /// A frame for `to` led nowhere: to whoever sent one last, and if that was this node, it asks anew.
-    fn hear_lost(&mut self, now: Instant, from: Hop, head: &Led, broken: &Broken, out: &mut Outbox) {
+    /// A frame for `to` led nowhere: to whoever sent one last, and if that was this node, it asks anew, and tries once more with
+    /// what has come back.
+    fn hear_lost(
+        &mut self,
+        now: Instant,
+        from: Hop,
+        head: &Led,
+        broken: &Broken,
+        payload: Bytes,
+        out: &mut Outbox,
+    ) -> Result<(), FrameError> {
         let to = broken.to;
         let before = self.trail.blame(to).and_then(|label| self.led_hop(label, head.plane, from));
         if let Some(before) = before {
             let head = Led { ttl: head.ttl - 1, ..head.clone() };
-            out.send(before, head.emit(BROKEN, &broken.write()));
+            out.send(before, head.emit(BROKEN, &[&broken.write()[..], &payload].concat()));
         }
         self.mislaid(now, to, head.plane, broken.label, out);
+        let kept =
+            before.is_some() || payload.is_empty() || self.salvage(now, from, to, head.plane, &payload, out);
         self.rest(now, out);
+        if kept { Ok(()) } else { Err(FrameError::NoWay) }
+    }
+
+    /// Sends again what has come back, by where its target is now. Nothing tells under which constraint it was sent, but it was
+    /// given to the neighbour `from`: so it may leave over links like that one. Whether it has left, or waits.
+    fn salvage(
+        &mut self,
+        now: Instant,
+        from: Hop,
+        to: ShortId,
+        plane: Plane,
+        payload: &Bytes,
+        out: &mut Outbox,
+    ) -> bool {
+        let Some(addr) = self.remotes.by_id(to) else { return false };
+        let Some(remote) = self.remotes.get_mut(&addr, plane) else { return false };
+        if remote.used + SALVAGED <= now || !remote.salvages.take(now) {
+            return false;
+        }
+        let first_hop = match from.family {
+            // What may go to a node beside this one may go anywhere: see `first_hops`.
+            Family::Loopback => ClassSet::ALL,
+            family => ClassSet::of(&[family]),
+        };
+        let by = Constraint { first_hop, ..Constraint::in_plane(plane) };
+        self.carry(now, addr, payload, &by, true, out).is_ok()
     }
 
     /// A frame for `to` led nowhere, or on by a detour, here or further on: if this node has sent some there, it asks anew.
@@ -343,6 +388,11 @@ impl Router {
 const LOST: u16 = 0;
 const DETOUR: u16 = 1;
 
+/// Length of what follows the head of BROKEN, without a payload.
+const BROKEN_LENGTH: usize = 10;
+/// What comes back later than this after the last payload was not sent from here.
+const SALVAGED: Duration = Duration::from_secs(10);
+
 /// What follows the head of BROKEN.
 #[derive(Clone, Copy)]
 pub(super) struct Broken {
@@ -355,10 +405,10 @@ impl Broken {
         [&self.to.0[..], &self.label.to_be_bytes()].concat()
     }
 
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, byway_wire::Malformed> {
-        let mut reader = byway_wire::Reader::new(bytes);
+    /// With the payload that has come back, if it has.
+    pub(super) fn read(bytes: Bytes) -> Result<(Self, Bytes), byway_wire::Malformed> {
+        let mut reader = byway_wire::Reader::new(&bytes);
         let broken = Self { to: ShortId(reader.array()?), label: reader.u16_be()? };
-        reader.finish()?;
-        Ok(broken)
+        Ok((broken, bytes.slice(BROKEN_LENGTH..)))
     }
 }

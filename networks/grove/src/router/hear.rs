@@ -227,8 +227,10 @@ impl Router {
         let by_this_link = self.peers.get(&hop).is_some_and(|peer| peer.label == label);
         if child == hop.peer && parent == self.own.addr && by_this_link {
             // A new child has not heard the root yet.
-            let pulse = self.trees.get(&id).and_then(|tree| tree.pulse.clone());
-            pulse.into_iter().for_each(|pulse| super::tell::pass_on(&[hop], pulse, out));
+            let pulse = self.trees.get(&id).and_then(|tree| tree.pulse.as_ref());
+            if let (Some(pulse), Some(peer)) = (pulse, self.peers.get_mut(&hop)) {
+                super::tell::give_pulse(now, hop, peer, pulse, out);
+            }
         }
     }
 
@@ -241,11 +243,10 @@ impl Router {
     }
 
     fn take_pulse(&mut self, now: Instant, pulse: Pulse, out: &mut Outbox) {
-        let children = self.children(pulse.tree);
         if let Some(tree) = self.trees.get_mut(&pulse.tree) {
             tree.pulse = Some(pulse.clone());
             tree.pulse_at = now;
-            super::tell::pass_on(&children, pulse, out);
+            self.pass_pulse_on(now, &pulse, out);
         }
     }
 

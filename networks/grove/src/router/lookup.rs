@@ -91,19 +91,11 @@ impl Router {
 
     fn attempt(&mut self, now: Instant, question: Question, out: &mut Outbox) {
         let plane = question.plane;
-        let count = self.config.trees(plane);
-        let Some(seek) = self.seeks.get_mut(&question) else { return };
+        let Some(seek) = self.seeks.get(&question) else { return };
         let (prefix, nonce, attempt, fresh) = (seek.prefix, seek.nonce, seek.attempt, seek.fresh);
-        // Another tree each time, the second time the one that joins whatever can be joined.
-        let first = labelled(&prefix);
-        let index = match attempt {
-            0 => first % u32::from(count),
-            1 => 0,
-            _ => (first + attempt - 1) % u32::from(count),
-        };
-        let tree = TreeId::new(plane, index as u8);
-        let depth = self.coords.place(tree).map_or(0, crate::coords::Place::depth);
-        let round = Duration::from_millis(50) + Duration::from_micros(400) * depth.min(50_000);
+        let tree = self.tree_to_ask(plane, attempt);
+        let round = self.round(tree);
+        let Some(seek) = self.seeks.get_mut(&question) else { return };
         seek.attempted(now, round);
         let manner = Manner { sample: question.sample, wide: attempt > 0, down: false, fresh };
         let lookup = Lookup { tree, manner, prefix, nonce, ttl: TTL, way: Vec::new() };
@@ -119,6 +111,30 @@ impl Router {
             // What is neither a peer's nor in this node's reach is tried again later.
             let _ = self.forward_lookup(now, None, lookup, out);
         }
+    }
+
+    /// In which tree to ask next: first in that whose root is nearest, for a question climbs towards it; then in the one that
+    /// joins whatever can be joined; then in the others in turn, the nearest first.
+    fn tree_to_ask(&self, plane: Plane, attempt: u32) -> TreeId {
+        let trees = (0..self.config.trees(plane)).map(|index| TreeId::new(plane, index));
+        let depth = |id: &TreeId| self.coords.place(*id).map_or(u32::MAX, crate::coords::Place::depth);
+        let mut order: Vec<TreeId> = trees.collect();
+        order.sort_by_key(|id| (depth(id), id.index()));
+        let joining = TreeId::new(plane, 0);
+        let nearest = order.first().copied().unwrap_or(joining);
+        match attempt {
+            0 => nearest,
+            1 if nearest != joining => joining,
+            _ => order.get(attempt as usize % order.len().max(1)).copied().unwrap_or(joining),
+        }
+    }
+
+    /// What an answer may take that comes from as far below the root as this node is below the farthest of its roots.
+    fn round(&self, tree: TreeId) -> Duration {
+        let depth = self.coords.place(tree).map_or(0, crate::coords::Place::depth).min(50_000);
+        let depths = self.coords.in_plane(tree.plane());
+        let deepest = depths.iter().map(crate::coords::Place::depth).max().unwrap_or(0).min(50_000);
+        Duration::from_millis(50) + Duration::from_micros(200) * (depth + deepest + deepest / 4)
     }
 
     /// A prefix that no summary knows: somebody who is known, or else a walk with a bound.
@@ -425,10 +441,4 @@ impl Router {
 
 fn send(hop: Hop, lookup: Lookup, out: &mut Outbox) {
     out.send(hop, Frame::Lookup(lookup).emit());
-}
-
-/// A number that spreads questions over the trees.
-fn labelled(prefix: &Prefix) -> u32 {
-    let hash = byway_identity::labelled_hash("grove/spread", &[prefix.as_bytes()]);
-    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 8
 }

@@ -446,7 +446,7 @@ impl Play {
                     let tag = crate::names::tag(salt, &addr(of));
                     hops.push(packet::Noted { out, back: 6, class: class(family), cost: 60, tag });
                 }
-                let notes = packet::Notes { salt, hops, out: None };
+                let notes = packet::Notes { salt, hops, out: None, wander: 0 };
                 let head = Led { at: 2, ..Led::start(Plane::Any, vec![6, 6]) };
                 self.hears(hop(from, family), head.emit(packet::TRACE, &notes.write()));
             }

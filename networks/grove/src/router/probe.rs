@@ -5,16 +5,17 @@ use crate::names::tag;
 use crate::packet::{HOPS_MAX, Led, Noted, Notes, PROBE, Steered, TRACE};
 use crate::paths::Paths;
 use crate::remote::Echo;
-use crate::steer::Goal;
+use crate::steer::{Best, Goal};
 
 /// Between two rounds of probes to a node that is in use.
 const PERIOD: Duration = Duration::from_secs(30);
-/// Nobody uses what has not been used for so long.
-const IDLE: Duration = Duration::from_secs(30);
+/// Nobody uses what has not been used for so long: more than a round, or whoever sends something now and then would always
+/// find what the last round has shown just forgotten.
+const IDLE: Duration = Duration::from_secs(60);
 /// Neighbours that a round begins with, besides the best of each tree.
 const FIRST_HOPS: usize = 4;
-/// Neighbours that a round begins with in each tree, as long as it is not known which ways are good.
-const PER_TREE: usize = 3;
+/// Probes that wander in each round until one has shown nothing better.
+const WANDERERS: u8 = 8;
 /// How long the answers of a round may take.
 const ROUND: Duration = Duration::from_secs(3);
 /// Payloads after which a node is worth probing.
@@ -101,12 +102,13 @@ impl Router {
         let salt = paths.salt;
         paths.begin();
         let first_hops = FIRST_HOPS * (1 + paths.barren.min(3) as usize);
-        // The first look is a wide one; later ones confirm what it has shown.
-        let per_tree = if paths.is_blank() { PER_TREE } else { 1 };
+        // The first looks are wide ones; later ones confirm what these have shown.
+        let wanderers = paths.wanderers(WANDERERS);
         let (id, coords) = (remote.id, remote.coords.fitting(plane, &self.coords));
         let all = coords.mask(plane);
         let by = Constraint::in_plane(plane);
         let mut starts: Vec<(u8, Hop, u32)> = Vec::new();
+        let mut promise = u32::MAX;
         if self.own.leaf {
             let Some(hub) = self.hub(&by) else { return };
             starts.extend(coords.iter().map(|place| (place.tree.bit(), hub, u32::MAX)));
@@ -114,11 +116,13 @@ impl Router {
         } else {
             let goal = Goal { to: id, coords: &coords, plane };
             for mask in coords.iter().map(|place| place.tree.bit()) {
-                let best = self.promising(&goal, mask).into_iter().take(per_tree);
+                let best = self.promising(&goal, mask).into_iter().next();
                 starts.extend(best.map(|best| (mask, best.hop, best.value - best.link)));
             }
             // The trees may all begin with one neighbour; what the others promise is worth a look.
-            let others = self.promising(&goal, all).into_iter().take(first_hops);
+            let others = self.promising(&goal, all);
+            promise = others.first().map_or(u32::MAX, |best| best.value);
+            let others = others.into_iter().take(first_hops);
             starts.extend(others.map(|best| (all, best.hop, best.value - best.link)));
         }
         starts.sort_unstable();
@@ -126,14 +130,44 @@ impl Router {
         let labels = starts.iter().filter_map(|(_, hop, _)| Some((self.peers.get(hop)?.label, false)));
         if let Some(paths) = self.remotes.get_mut(&addr, plane).and_then(|remote| remote.paths.as_mut()) {
             paths.starts = labels.collect();
+            paths.promise = promise;
         }
+        let ttl = HOPS_MAX as u8;
         for (mask, hop, remaining) in starts {
             let Some(peer) = self.peers.get(&hop) else { continue };
-            let notes = Notes { salt, hops: Vec::new(), out: Some(peer.label) };
+            let notes = Notes { salt, hops: Vec::new(), out: Some(peer.label), wander: 0 };
             let coords = coords.only(mask);
-            let head = Steered { plane, ttl: HOPS_MAX as u8, mask, remaining, to: id, coords };
+            let head = Steered { plane, ttl, mask, remaining, to: id, coords };
             out.send(hop, head.emit(PROBE, &notes.write()));
         }
+        if self.own.leaf {
+            return;
+        }
+        for wander in wanderers {
+            let coords = coords.clone();
+            let remaining = promise.saturating_add(promise / 4);
+            let head = Steered { plane, ttl, mask: all, remaining, to: id, coords };
+            let Some((hop, remaining)) = self.wander(&head, wander, salt, None) else { continue };
+            let Some(peer) = self.peers.get(&hop) else { continue };
+            let notes = Notes { salt, hops: Vec::new(), out: Some(peer.label), wander };
+            out.send(hop, Steered { remaining, ..head }.emit(PROBE, &notes.write()));
+        }
+    }
+
+    /// Where a probe goes that wanders: to any neighbour from which the target is no farther than what remains, near ones more
+    /// likely. What remains falls by what the link costs alone, so a probe may turn aside as long as it gets there within what
+    /// the best neighbour has promised at first. Many of them show how ways cross that are shorter than any promise.
+    fn wander(&self, head: &Steered, wander: u8, salt: u64, from: Option<Hop>) -> Option<(Hop, u32)> {
+        let goal = Goal { to: head.to, coords: &head.coords, plane: head.plane };
+        let fits = |best: &Best| best.value <= head.remaining && Some(best.hop) != from;
+        let chance = |best: &Best| {
+            let what = [&salt.to_be_bytes()[..], &[wander], best.hop.peer.as_bytes()].concat();
+            let hash = byway_identity::labelled_hash("grove/wander", &[&what]);
+            u64::from(best.value) * (1_024 + u64::from(u16::from_be_bytes([hash[0], hash[1]]) >> 7))
+        };
+        let candidates = self.promising(&goal, head.mask).into_iter().filter(fits);
+        let best = candidates.min_by_key(|best| (chance(best), best.hop))?;
+        Some((best.hop, head.remaining - best.link))
     }
 
     pub(super) fn hear_probe(
@@ -168,10 +202,17 @@ impl Router {
         if self.own.leaf {
             return Err(FrameError::NoWay);
         }
-        let (best, mask, remaining) = self.steer(&head).ok_or(FrameError::NoWay)?;
-        notes.out = self.peers.get(&best.hop).map(|peer| peer.label);
+        let (next, mask, remaining) = if notes.wander > 0 {
+            let (next, remaining) =
+                self.wander(&head, notes.wander, notes.salt, Some(hop)).ok_or(FrameError::NoWay)?;
+            (next, head.mask, remaining)
+        } else {
+            let (best, mask, remaining) = self.steer(&head).ok_or(FrameError::NoWay)?;
+            (best.hop, mask, remaining)
+        };
+        notes.out = self.peers.get(&next).map(|peer| peer.label);
         let head = Steered { ttl: head.ttl - 1, mask, remaining, ..head };
-        out.send(best.hop, head.emit(PROBE, &notes.write()));
+        out.send(next, head.emit(PROBE, &notes.write()));
         Ok(())
     }
 

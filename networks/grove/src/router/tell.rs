@@ -8,12 +8,10 @@ use crate::filter::{Bits, NODES_MAX, positions};
 use crate::frame::{ITEMS_MAX, Item, MORE_MAX, Sight, Summary, Told, VIEW_MAX};
 use crate::peer::{Again, Shown, Sums};
 use crate::sketch::Sketch;
-use crate::tree::PULSE_PERIOD;
+use crate::tree::{PULSE_PERIOD, SLOW, SLOW_PERIOD};
 
 /// Zeros of a summary are told at most so often.
-const ZEROS_PERIOD: Duration = Duration::from_secs(60);
-/// A link of this cost carries less than 1 kbit/s: too little for views.
-const SLOW: u32 = 90_000;
+const ZEROS_PERIOD: Duration = Duration::from_secs(15);
 
 impl Router {
     /// What is held of a peer, as it will compare.
@@ -166,17 +164,28 @@ impl Router {
             .map(|tree| tree.id)
             .collect();
         for id in due {
-            let children = self.children(id);
+            let has_children = !self.children(id).is_empty();
             let Some(tree) = self.trees.get_mut(&id) else { continue };
             tree.pulse_at = now;
-            if children.is_empty() {
+            if !has_children {
                 continue;
             }
             let minutes = now.saturating_duration_since(self.started).as_secs();
             let seq = Seq { boot: self.own.boot.min(byway_wire::VARINT_MAX - 1), counter: minutes };
             let pulse = Pulse::make(&self.own.key, &self.own.network, id, seq);
             tree.pulse = Some(pulse.clone());
-            pass_on(&children, pulse, out);
+            self.pass_pulse_on(now, &pulse, out);
+        }
+    }
+
+    /// Passes a pulse on to the children; over slow links only now and then.
+    pub(super) fn pass_pulse_on(&mut self, now: Instant, pulse: &Pulse, out: &mut Outbox) {
+        for child in self.children(pulse.tree) {
+            let Some(peer) = self.peers.get_mut(&child) else { continue };
+            let early = peer.pulsed.get(&pulse.tree).is_some_and(|at| *at + SLOW_PERIOD > now);
+            if peer.units() < SLOW || !early {
+                give_pulse(now, child, peer, pulse, out);
+            }
         }
     }
 
@@ -184,7 +193,7 @@ impl Router {
     pub(super) fn tree_wake(&self, tree: &Tree) -> Option<Instant> {
         let pulse = match tree.parent {
             None => tree.pulse_at + PULSE_PERIOD,
-            Some(_) => tree.pulse_at + crate::tree::PULSE_LIFE,
+            Some(_) => tree.pulse_at + tree.pulse_life(),
         };
         let zeros = (tree.parent.is_some() && tree.summary_due).then(|| tree.whole_at + ZEROS_PERIOD);
         Some(zeros.map_or(pulse, |zeros| pulse.min(zeros)))
@@ -300,12 +309,10 @@ impl Router {
     }
 }
 
-/// Passes a pulse on to `children`.
-pub(super) fn pass_on(children: &[Hop], pulse: Pulse, out: &mut Outbox) {
-    let frame = Frame::Certs(vec![Item::Pulse(pulse)]).emit();
-    for child in children {
-        out.send(*child, frame.clone());
-    }
+/// Gives a pulse to one child.
+pub(super) fn give_pulse(now: Instant, child: Hop, peer: &mut Peer, pulse: &Pulse, out: &mut Outbox) {
+    peer.pulsed.insert(pulse.tree, now);
+    out.send(child, Frame::Certs(vec![Item::Pulse(pulse.clone())]).emit());
 }
 
 /// What to tell the parent `hop` of what is below, if anything. Ones are told at once, zeros and a smaller count

@@ -116,3 +116,45 @@ fn remaining_falls_at_each_hop_and_the_mask_never_grows() {
     router.heartbeat(now + Duration::from_secs(1), &mut out);
     assert!(!out.drain().any(|action| matches!(action, Action::Deliver { .. })));
 }
+
+#[test]
+fn a_payload_that_comes_back_is_sent_again_so_often_and_over_links_like_that_alone() {
+    let now = Instant::now();
+    let mut router = with_peer(now);
+    hears(&mut router, now, &Frame::Certs(vec![Item::Cert(cert(1, 1, 1).claim())])).expect("it is genuine");
+    let tree = TreeId::new(Plane::Any, 1);
+    let root = crate::coords::root_id(&key(1).public().addr());
+    let place = crate::coords::Place { tree, root, steps: Box::new([Step { label: 9, cost: 30 }]) };
+    let (seq, coords) = (Seq { boot: 1, counter: 1 }, Coords::new(vec![place]));
+    let location = Location::make(&key(5), &network(), seq, Plane::Any, coords, [0; 32]);
+    assert!(router.remotes.learn(now, location));
+    let to = short_id(&key(5).public().addr());
+    let what = [&to.0[..], &[0, 0], b"payload"].concat();
+    let broken =
+        packet::Led { at: 0, ..packet::Led::start(Plane::Any, Vec::new()) }.emit(packet::BROKEN, &what);
+    let sent_again = |router: &mut Router, by: Family| {
+        let mut out = Outbox::default();
+        let heard = router.handle_below(now, hop(1, by), broken.clone(), &mut out);
+        let data = |action: &Action| {
+            matches!(action, Action::Send { hop, frame }
+                if hop.family == by && frame[0] == packet::DATA && frame.ends_with(b"payload"))
+        };
+        let again = out.drain().filter(data).count();
+        assert!(heard.is_ok() || again == 0);
+        again
+    };
+    assert_eq!((0..100).map(|_| sent_again(&mut router, Family::Ip)).sum::<usize>(), 32);
+    // What left by a link of another kind does not leave by this one now.
+    let mut other = with_peer(now);
+    let remote = router.remotes.get(&key(5).public().addr(), Plane::Any).expect("it was learned").clone();
+    let location = Location::make(&key(5), &network(), remote.seq, Plane::Any, remote.coords, [0; 32]);
+    assert!(other.remotes.learn(now, location));
+    other.peer_up(
+        now,
+        hop(1, Family::Tor),
+        Class::new(Family::Tor, 0),
+        Cost::from_units(9),
+        &mut Outbox::default(),
+    );
+    assert_eq!(sent_again(&mut other, Family::Tor), 0);
+}

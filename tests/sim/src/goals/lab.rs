@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(70);
 /// Over so long bytes are counted.
 const COUNTED: Duration = Duration::from_secs(60);
+/// The same while nodes come and go: some minutes see no root among them, and some see two.
+const CHURNED: Duration = Duration::from_secs(180);
 /// How many nodes have signatures and certificates of their own, so that their memory can be told.
 const LOOKED_AT: usize = 24;
 /// Kinds of frames, by their first byte.
@@ -309,9 +311,10 @@ impl<'a> Lab<'a> {
         self.world.run_for(SETTLE / 2);
     }
 
-    /// The roots die one after the other, and stay dead.
+    /// The roots die one after the other, and stay dead until all have been measured.
     fn root_deaths(&mut self) {
         let mut worst: f64 = 0.0;
+        let mut dead = Vec::new();
         for (tree, root) in (0..self.plan.trees).zip(self.roots()) {
             let Some(root) = self.world.number(&root).filter(|root| self.world.is_alive(*root)) else {
                 continue;
@@ -319,9 +322,12 @@ impl<'a> Lab<'a> {
             self.kill(&[root]);
             worst = worst.max(self.until_whole([tree]));
             self.world.run_for(Duration::from_secs(15));
+            dead.push(root);
         }
         self.figure(Goal::RootDeath, worst);
-        self.world.run_for(SETTLE / 2);
+        // Those who would be roots again are no more likely to come back during what follows than anybody else.
+        self.restart(&dead);
+        self.world.run_for(SETTLE);
     }
 
     /// One in twenty, before any root is lost: where the largest part that remains has lost one by it, a loss is no habit yet.
@@ -343,7 +349,7 @@ impl<'a> Lab<'a> {
         // Until what so many deaths at once have left is over.
         churn.run_for(&mut self.world, SETTLE);
         let bytes = self.bytes_per_second(|world| {
-            churn.run_for(world, COUNTED);
+            churn.run_for(world, CHURNED);
         });
         self.figure(Goal::ChurnBytes, bytes);
     }
