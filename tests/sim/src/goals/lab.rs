@@ -41,7 +41,7 @@ const SETTLE: Duration = Duration::from_secs(70);
 /// Over so long bytes are counted.
 const COUNTED: Duration = Duration::from_secs(60);
 /// The same while nodes come and go: some minutes see no root among them, and some see two.
-const CHURNED: Duration = Duration::from_secs(180);
+const CHURNED: Duration = Duration::from_secs(120);
 /// How many nodes have signatures and certificates of their own, so that their memory can be told.
 const LOOKED_AT: usize = 24;
 /// Kinds of frames, by their first byte.
@@ -327,7 +327,7 @@ impl<'a> Lab<'a> {
         self.figure(Goal::RootDeath, worst);
         // Those who would be roots again are no more likely to come back during what follows than anybody else.
         self.restart(&dead);
-        self.world.run_for(SETTLE);
+        self.world.run_for(SETTLE / 2);
     }
 
     /// One in twenty, before any root is lost: where the largest part that remains has lost one by it, a loss is no habit yet.
