@@ -234,7 +234,7 @@ impl Router {
         out: &mut Outbox,
     ) -> Result<(), FrameError> {
         let (mut head, at) = Led::parse(&bytes, hop.family)?;
-        let (broken, payload) = Broken::read(bytes.slice(at..))?;
+        let (broken, payload) = Broken::read(&bytes.slice(at..))?;
         let Some(peer) = self.peers.get_mut(&hop) else { return Err(FrameError::NotUp) };
         if !peer.complaints.take(now) {
             return Err(FrameError::Excess);
@@ -243,7 +243,7 @@ impl Router {
             return Err(FrameError::HopLimit);
         }
         if head.labels.is_empty() {
-            return self.hear_lost(now, hop, &head, &broken, payload, out);
+            return self.hear_lost(now, hop, &head, &broken, &payload, out);
         }
         if let Some(next) = head.next() {
             return self.lead_on(hop, label, &head, next, bytes, out);
@@ -281,18 +281,18 @@ impl Router {
         from: Hop,
         head: &Led,
         broken: &Broken,
-        payload: Bytes,
+        payload: &Bytes,
         out: &mut Outbox,
     ) -> Result<(), FrameError> {
         let to = broken.to;
         let before = self.trail.blame(to).and_then(|label| self.led_hop(label, head.plane, from));
         if let Some(before) = before {
             let head = Led { ttl: head.ttl - 1, ..head.clone() };
-            out.send(before, head.emit(BROKEN, &[&broken.write()[..], &payload].concat()));
+            out.send(before, head.emit(BROKEN, &[&broken.write()[..], payload].concat()));
         }
         self.mislaid(now, to, head.plane, broken.label, out);
         let kept =
-            before.is_some() || payload.is_empty() || self.salvage(now, from, to, head.plane, &payload, out);
+            before.is_some() || payload.is_empty() || self.salvage(now, from, to, head.plane, payload, out);
         self.rest(now, out);
         if kept { Ok(()) } else { Err(FrameError::NoWay) }
     }
@@ -406,8 +406,8 @@ impl Broken {
     }
 
     /// With the payload that has come back, if it has.
-    pub(super) fn read(bytes: Bytes) -> Result<(Self, Bytes), byway_wire::Malformed> {
-        let mut reader = byway_wire::Reader::new(&bytes);
+    pub(super) fn read(bytes: &Bytes) -> Result<(Self, Bytes), byway_wire::Malformed> {
+        let mut reader = byway_wire::Reader::new(bytes);
         let broken = Self { to: ShortId(reader.array()?), label: reader.u16_be()? };
         Ok((broken, bytes.slice(BROKEN_LENGTH..)))
     }

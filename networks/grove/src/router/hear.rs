@@ -146,7 +146,7 @@ impl Router {
             self.take_cert(now, hop, cert, out);
         }
         for pulse in pulses {
-            self.take_pulse(now, pulse, out);
+            self.take_pulse(now, &pulse, out);
         }
         Ok(())
     }
@@ -242,11 +242,11 @@ impl Router {
         })
     }
 
-    fn take_pulse(&mut self, now: Instant, pulse: Pulse, out: &mut Outbox) {
+    fn take_pulse(&mut self, now: Instant, pulse: &Pulse, out: &mut Outbox) {
         if let Some(tree) = self.trees.get_mut(&pulse.tree) {
             tree.pulse = Some(pulse.clone());
             tree.pulse_at = now;
-            self.pass_pulse_on(now, &pulse, out);
+            self.pass_pulse_on(now, pulse, out);
         }
     }
 
