@@ -67,8 +67,6 @@ pub(crate) struct Paths {
     edges: Vec<Edge>,
     /// Of this round, by the labels of the way: half of what a probe took there and back.
     times: Vec<(Vec<u16>, u32)>,
-    /// What DATA costs at most, as the best neighbour promised when the round began.
-    pub(crate) promise: u32,
     /// The way in use when the round began.
     pinned: Vec<u16>,
     /// Since when another way has been better than that.
@@ -86,11 +84,6 @@ impl Path {
     /// What the way costs: what its nodes say, or what it has been measured to cost if that is more.
     pub(crate) fn cost(&self) -> u32 {
         self.measured.map_or(self.said, |measured| measured.max(self.said))
-    }
-
-    /// Whether its nodes say that it costs no more than `promise`.
-    pub(crate) fn keeps(&self, promise: u32) -> bool {
-        self.said <= promise
     }
 
     /// A frame took so long there and back. Whether that is news.
@@ -158,7 +151,6 @@ impl Paths {
             round: 0,
             edges: Vec::new(),
             times: Vec::new(),
-            promise: u32::MAX,
             pinned: Vec::new(),
             better: None,
             chosen: Vec::new(),

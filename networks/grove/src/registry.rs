@@ -11,7 +11,7 @@ use crate::cert::{Cert, CertClaim, Hash, Offer, OfferClaim, Pulse};
 /// Most pulses that are remembered.
 const PULSES_MAX: usize = 4_096;
 /// Least number of entries before the dead ones are swept out.
-const SWEEP_MIN: usize = 1_024;
+const SWEEP_MIN: usize = 256;
 
 /// Offers, certificates and pulses whose signatures have been checked, each once.
 ///
@@ -131,7 +131,11 @@ impl Inner {
         }
         self.offers.retain(|_, offer| offer.strong_count() > 0);
         self.certs.retain(|_, cert| cert.strong_count() > 0);
-        self.sweep_at = 2 * (self.offers.len() + self.certs.len());
+        // What is forgotten here still takes its place in memory: little is let gather.
+        let left = self.offers.len() + self.certs.len();
+        self.sweep_at = left + left / 4;
+        self.offers.shrink_to(self.offers.len() * 5 / 4);
+        self.certs.shrink_to(self.certs.len() * 5 / 4);
     }
 }
 

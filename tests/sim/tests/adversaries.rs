@@ -57,7 +57,6 @@ fn forged_and_replayed_certificates_move_nobody() {
 }
 
 #[test]
-#[ignore = "does not hold yet: 94.2 % arrived, and the bound is 95 %"]
 fn forged_and_replayed_certificates_move_nobody_in_a_mesh() {
     forge(Kind::Rgg, 8);
 }

@@ -152,12 +152,7 @@ impl Router {
             let none = if self.peers.is_empty() { Unroutable::Unknown } else { Unroutable::Constraint };
             return Err(none);
         }
-        let remote = self.remotes.get(addr, by.plane);
-        let is_placed = remote.is_some_and(|remote| !remote.stale);
-        // Where no way is as short as the place promises, DATA finds a better one from node to node.
-        let promise = remote.and_then(|remote| remote.paths.as_ref()).filter(|_| is_placed);
-        let promise = promise.map_or(u32::MAX, |paths| paths.promise);
-        if let Some(path) = self.shown(addr, by).filter(|path| path.keeps(promise)) {
+        if let Some(path) = self.shown(addr, by) {
             return Ok(Way::Path(path.labels));
         }
         // Leaves carry for no one.
@@ -166,8 +161,8 @@ impl Router {
         {
             return Err(Unroutable::Unknown);
         }
-        match remote {
-            Some(remote) if is_placed => Ok(Way::Place(remote.coords.clone())),
+        match self.remotes.get(addr, by.plane) {
+            Some(remote) if !remote.stale => Ok(Way::Place(remote.coords.clone())),
             _ => Ok(Way::Ask),
         }
     }

@@ -130,7 +130,6 @@ impl Router {
         let labels = starts.iter().filter_map(|(_, hop, _)| Some((self.peers.get(hop)?.label, false)));
         if let Some(paths) = self.remotes.get_mut(&addr, plane).and_then(|remote| remote.paths.as_mut()) {
             paths.starts = labels.collect();
-            paths.promise = promise;
         }
         let ttl = HOPS_MAX as u8;
         for (mask, hop, remaining) in starts {

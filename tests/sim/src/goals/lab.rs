@@ -41,7 +41,7 @@ const SETTLE: Duration = Duration::from_secs(70);
 /// Over so long bytes are counted.
 const COUNTED: Duration = Duration::from_secs(60);
 /// The same while nodes come and go: some minutes see no root among them, and some see two.
-const CHURNED: Duration = Duration::from_secs(120);
+const CHURNED: Duration = Duration::from_secs(90);
 /// How many nodes have signatures and certificates of their own, so that their memory can be told.
 const LOOKED_AT: usize = 24;
 /// Kinds of frames, by their first byte.
