@@ -92,11 +92,7 @@ fn what_is_not_built_in_is_refused_and_its_absence_accepted() {
     let asking = [
         "mancon.jurisdiction = \"CH\"",
         "mancon.help = [\"relay\"]",
-        "links.proxy = \"socks5://127.0.0.1:9050\"",
         "links.quic.listen = [\"[::]:443\"]",
-        "links.tcp.listen = [\"[::]:443\"]",
-        "links.tls = { listen = [\"[::]:443\"], site = \"\" }",
-        "links.websocket = { listen = [], path = \"/secret\" }",
         "links.tor.mode = \"embedded\"",
         "links.tor.mode = \"system\"",
         "links.tor.bridges = [\"obfs4 …\"]",
@@ -118,6 +114,43 @@ fn what_is_not_built_in_is_refused_and_its_absence_accepted() {
     let nothing =
         "links = { tor.mode = \"off\", i2p = { mode = \"off\" }, lan.interfaces = [], quic.listen = [] }";
     assert_eq!(Config::parse(nothing, "x"), Ok(Config::default()));
+}
+
+#[test]
+fn web_like_links_are_read_and_their_faults_told() {
+    let text = r#"
+[links]
+proxy = "socks5://127.0.0.1:9050"
+tcp.listen = ["[::]:2561"]
+[links.tls]
+listen = ["[::]:443"]
+site = "http://127.0.0.1:8080"
+certificate = "chain.pem"
+key = "/etc/key.pem"
+[links.websocket]
+listen = ["127.0.0.1:8081"]
+path = "/secret"
+"#;
+    let links = Config::parse(text, "x").expect("in order").links;
+    assert!(links.proxy.is_some() && links.tcp.len() == 1);
+    assert_eq!(links.tls.certificate, Some(("chain.pem".into(), "/etc/key.pem".into())));
+    assert_eq!(links.tls.site, Site::Upstream(([127, 0, 0, 1], 8_080).into()));
+    let path = "/secret".to_owned();
+    assert_eq!(
+        links.websocket,
+        WebSocket { listen: vec![([127, 0, 0, 1], 8_081).into()], path, tls: false }
+    );
+    for (from, to, told) in [
+        ("socks5:", "ftp:", "links.proxy"),
+        ("key = \"/etc/key.pem\"", "", "the key is missing"),
+        ("path = \"/secret\"", "", "have a path"),
+        ("\"/secret\"", "\"secret\"", "begins with /"),
+        ("http://127.0.0.1:8080", "http://localhost:8080", "no IP address"),
+        ("\"[::]:443\"", "\"443\"", "no IP address"),
+    ] {
+        let faults = faults(&text.replace(from, to));
+        assert!(faults.len() == 1 && faults[0].1.contains(told), "{to}: {faults:?}");
+    }
 }
 
 #[test]
