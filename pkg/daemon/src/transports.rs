@@ -79,7 +79,8 @@ mod tests {
         config.mancon.direct = true;
         let opened = open_for_test(&config).expect("loopback has free ports");
         assert_eq!((opened.transports.len(), opened.ports.len()), (4, 1));
-        let listening: Vec<_> = opened.transports.iter().map(|transport| transport.listening().len()).collect();
+        let listening: Vec<_> =
+            opened.transports.iter().map(|transport| transport.listening().len()).collect();
         assert_eq!(listening, [1, 1, 1, 0]);
     }
 

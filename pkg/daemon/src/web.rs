@@ -21,7 +21,7 @@ pub(crate) fn open(links: &Links, me: Addr, state: &StateDir, first: usize) -> R
         let number = u16::try_from(number).map_err(io::Error::other)?;
         let mut web = Web::new(TransportId(number), look, links.proxy.clone());
         match look {
-            Look::Tcp => listen(&mut web, "tcp", &links.tcp, |web, address| web.listen(address))?,
+            Look::Tcp => listen(&mut web, "tcp", &links.tcp, Web::listen)?,
             Look::Tls => hide(&mut web, "tls", &links.tls.listen, &links.tls, me, state, ("/", true))?,
             Look::WebSocket => {
                 let (path, tls) = (links.websocket.path.as_str(), links.websocket.tls);
@@ -63,8 +63,11 @@ fn listen(
     mut open: impl FnMut(&mut Web, SocketAddr) -> io::Result<()>,
 ) -> Result<(), StartError> {
     for address in addresses {
-        let refused =
-            |source| StartError::Listen { place: format!("{scheme}://{address}"), help: help(&source), source };
+        let refused = |source| StartError::Listen {
+            place: format!("{scheme}://{address}"),
+            help: help(&source),
+            source,
+        };
         open(web, *address).map_err(refused)?;
     }
     Ok(())
@@ -117,7 +120,8 @@ mod tests {
     fn links() -> Links {
         let mut links = config::Config::default().links;
         links.tls.listen = vec![([127, 0, 0, 1], 0).into(); 2];
-        links.websocket = config::WebSocket { listen: links.tls.listen.clone(), path: "/x".into(), tls: false };
+        links.websocket =
+            config::WebSocket { listen: links.tls.listen.clone(), path: "/x".into(), tls: false };
         links
     }
 

@@ -461,7 +461,9 @@ fn parse_path(rest: &str) -> Result<Target, EndpointError> {
 fn parse_url_path(path: &str) -> Result<String, EndpointError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&byte);
     if !path.starts_with('/') || path.len() > URL_PATH_MAX || !path.bytes().all(fits) {
-        return fail(format!("a path begins with / and has at most {URL_PATH_MAX} characters that URLs may have"));
+        return fail(format!(
+            "a path begins with / and has at most {URL_PATH_MAX} characters that URLs may have"
+        ));
     }
     Ok(path.to_owned())
 }
@@ -476,7 +478,9 @@ fn parse_query(scheme: Scheme, query: &str) -> Result<Query, EndpointError> {
                 read.pin.replace(parse_secret("pin", value)?).is_some()
             }
             Some(("sni", value)) if has_certificate => read.sni.replace(parse_name(value)?).is_some(),
-            _ if has_certificate => return fail("after ? only token=…, pin=… and sni=… may follow".to_owned()),
+            _ if has_certificate => {
+                return fail("after ? only token=…, pin=… and sni=… may follow".to_owned());
+            }
             _ => return fail("after ? only token=… may follow".to_owned()),
         };
         if twice {

@@ -247,7 +247,8 @@ async fn two_daemons_link_over_tcp_tls_and_websocket_and_again_when_one_has_star
         let mut again = Daemon::new(1, vec![Box::new(Web::new(TransportId(0), look, None))]);
         drop(a);
         again.peer(2, endpoints);
-        run(&mut [&mut again, &mut b], "linked again", |all| all.iter().all(|daemon| daemon.up.len() == 1)).await;
+        run(&mut [&mut again, &mut b], "linked again", |all| all.iter().all(|daemon| daemon.up.len() == 1))
+            .await;
         let mut out = Vec::new();
         again.core.shutdown(Instant::now(), &mut out);
         again.apply(out);

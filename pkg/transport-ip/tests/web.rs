@@ -32,13 +32,18 @@ async fn site() -> SocketAddr {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let service = service_fn(async |request: Request<hyper::body::Incoming>| {
-                let text = format!("you asked for {} with {:?}", request.uri(), request.headers().get("cookie"));
+                let text =
+                    format!("you asked for {} with {:?}", request.uri(), request.headers().get("cookie"));
                 Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
             });
             tokio::spawn(async move {
                 let mut http = hyper::server::conn::http1::Builder::new();
                 // Strangers end badly; that is theirs.
-                let _ = http.auto_date_header(false).half_close(true).serve_connection(TokioIo::new(stream), service).await;
+                let _ = http
+                    .auto_date_header(false)
+                    .half_close(true)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     });
@@ -183,7 +188,8 @@ async fn ten_thousand_random_and_replayed_first_packets_get_what_the_site_says()
         let mut asked = tokio::task::JoinSet::new();
         for packet in packets {
             asked.spawn(async move {
-                let answers = tokio::join!(ask(connect(at).await, &packet), ask(connect(site).await, &packet));
+                let answers =
+                    tokio::join!(ask(connect(at).await, &packet), ask(connect(site).await, &packet));
                 (packet, answers)
             });
         }
@@ -202,7 +208,10 @@ async fn ten_thousand_random_and_replayed_first_packets_get_what_the_site_says()
 fn der(certificate: &Certificate) -> (CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
     let bytes = certificate.to_bytes();
     let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
-    (CertificateDer::from(bytes[2..2 + length].to_vec()), PrivatePkcs8KeyDer::from(bytes[2 + length..].to_vec()))
+    (
+        CertificateDer::from(bytes[2..2 + length].to_vec()),
+        PrivatePkcs8KeyDer::from(bytes[2 + length..].to_vec()),
+    )
 }
 
 /// TLS of a client that trusts `certificate` as it is.
@@ -334,7 +343,10 @@ async fn links_go_out_through_a_proxy_that_alone_resolves_the_name() {
     let site = site().await;
     let (mut server, endpoint) = hidden(Look::Tls, site, Some(Certificate::generate("localhost").unwrap()));
     let pin = Addr::from_bytes(endpoint.pin().unwrap());
-    for (kind, expected) in [("socks5", "ann:secret no-such-host.invalid"), ("http", "CONNECT no-such-host.invalid:443 HTTP/1.1\r\n")] {
+    for (kind, expected) in [
+        ("socks5", "ann:secret no-such-host.invalid"),
+        ("http", "CONNECT no-such-host.invalid:443 HTTP/1.1\r\n"),
+    ] {
         let (at, asked) = proxy(kind, endpoint.socket_addr().unwrap()).await;
         let proxy: Proxy = format!("{kind}://ann:secret@{at}").parse().unwrap();
         let mut client = Web::new(TransportId(0), Look::Tls, Some(proxy));
@@ -347,5 +359,9 @@ async fn links_go_out_through_a_proxy_that_alone_resolves_the_name() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let proxy: Proxy = format!("socks5://{gone}").parse().unwrap();
     let mut client = Web::new(TransportId(0), Look::Tls, Some(proxy));
-    assert_eq!(dial(&mut client, ME, &endpoint.to_string()).await, Err(DialError::Proxy), "and none goes past it");
+    assert_eq!(
+        dial(&mut client, ME, &endpoint.to_string()).await,
+        Err(DialError::Proxy),
+        "and none goes past it"
+    );
 }

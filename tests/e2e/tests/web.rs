@@ -92,7 +92,10 @@ async fn a_link_goes_out_through_a_socks5_proxy() {
     });
     let world = World::new();
     let (mut ann, mut bob) = (world.daemon("ann", ""), world.daemon("bob", ""));
-    bob.configure(&format!("tls.listen = [\"127.0.0.1:0\"]\n[[peers]]\nname = \"ann\"\naddr = \"{}\"\n", ann.addr));
+    bob.configure(&format!(
+        "tls.listen = [\"127.0.0.1:0\"]\n[[peers]]\nname = \"ann\"\naddr = \"{}\"\n",
+        ann.addr
+    ));
     let endpoint = endpoint(&bob.start().await, "tls://").await;
     ann.configure(&(format!("proxy = \"socks5://{at}\"\n") + &peer("bob", &bob.addr, &endpoint)));
     linked(&ann.start().await, "ip/tls").await;

@@ -76,7 +76,11 @@ fn tls(mut section: Section<'_, '_>, links: &mut Links) {
         read.map_err(|_| value.fault(format!("{address:?} is no IP address with a port"), help())).ok()
     });
     let mut file = |key| {
-        section.parsed(key, None, |value, text| if text.is_empty() { Some(None) } else { path(value, text).map(Some) })
+        section.parsed(
+            key,
+            None,
+            |value, text| if text.is_empty() { Some(None) } else { path(value, text).map(Some) },
+        )
     };
     links.tls.certificate = match (file("certificate"), file("key")) {
         (Some(certificate), Some(key)) => Some((certificate, key)),

@@ -12,9 +12,7 @@ use toml::de::DeTable;
 
 use super::fault::{Log, suggest};
 use super::read::{Section, Value};
-use super::{
-    Cipher, Config, Faults, Levels, Listen, LogLevel, Network, Peer, Portal, Protocol, Session,
-};
+use super::{Cipher, Config, Faults, Levels, Listen, LogLevel, Network, Peer, Portal, Protocol, Session};
 
 /// Schemes whose transports are built in.
 const BUILT_IN: [Scheme; 5] = [Scheme::Udp, Scheme::Tcp, Scheme::Tls, Scheme::Ws, Scheme::Wss];

@@ -136,10 +136,7 @@ path = "/secret"
     assert_eq!(links.tls.certificate, Some(("chain.pem".into(), "/etc/key.pem".into())));
     assert_eq!(links.tls.site, Site::Upstream(([127, 0, 0, 1], 8_080).into()));
     let path = "/secret".to_owned();
-    assert_eq!(
-        links.websocket,
-        WebSocket { listen: vec![([127, 0, 0, 1], 8_081).into()], path, tls: false }
-    );
+    assert_eq!(links.websocket, WebSocket { listen: vec![([127, 0, 0, 1], 8_081).into()], path, tls: false });
     for (from, to, told) in [
         ("socks5:", "ftp:", "links.proxy"),
         ("key = \"/etc/key.pem\"", "", "the key is missing"),

@@ -95,7 +95,9 @@ impl Listener {
         let stream: Box<dyn Io> = match &self.tls {
             None => Box::new(stream),
             Some(tls) => {
-                let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+                let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else {
+                    return;
+                };
                 if self.door.as_ref().is_some_and(|door| door.is_end_to_end) {
                     let Some(exported) = exported(stream.get_ref().1) else { return };
                     channel = exported;
@@ -103,7 +105,8 @@ impl Listener {
                 Box::new(stream)
             }
         };
-        let name = byway_link::Endpoint::at(byway_link::Scheme::Tcp, crate::shared::canonical(from)).to_string();
+        let name =
+            byway_link::Endpoint::at(byway_link::Scheme::Tcp, crate::shared::canonical(from)).to_string();
         let name = name.replacen("tcp", self.scheme, 1);
         let established = match &self.door {
             None => Some(Established { stream, framing: Framing::Length, early: Vec::new(), name }),

@@ -230,8 +230,10 @@ async fn write_messages(
     while queue.take(&mut batch).await {
         for frame in &batch {
             if (1..=usize::from(MTU)).contains(&frame.len()) {
-                within(WRITE, async { sink.feed(Message::Binary(frame.clone())).await.map_err(io::Error::other) })
-                    .await?;
+                within(WRITE, async {
+                    sink.feed(Message::Binary(frame.clone())).await.map_err(io::Error::other)
+                })
+                .await?;
             }
         }
         within(WRITE, async { sink.flush().await.map_err(io::Error::other) }).await?;
@@ -261,10 +263,8 @@ mod tests {
         [end(Box::new(a) as Box<dyn Io>, framing[0]), end(Box::new(b) as Box<dyn Io>, framing[1])]
     }
 
-    const FRAMINGS: [[Framing; 2]; 2] = [
-        [Framing::Length; 2],
-        [Framing::WebSocket(Role::Client), Framing::WebSocket(Role::Server)],
-    ];
+    const FRAMINGS: [[Framing; 2]; 2] =
+        [[Framing::Length; 2], [Framing::WebSocket(Role::Client), Framing::WebSocket(Role::Server)]];
 
     #[tokio::test]
     async fn frames_come_whole_and_in_order_until_the_end_is_told() {
@@ -274,7 +274,8 @@ mod tests {
             let (unread, _other) = mpsc::channel(64);
             let sender = carry(1, a, unread);
             let receiver = carry(2, b, notes);
-            let sizes: Vec<usize> = (0..200).map(|number| 1 + number * 37 % 9_000).chain([MTU.into()]).collect();
+            let sizes: Vec<usize> =
+                (0..200).map(|number| 1 + number * 37 % 9_000).chain([MTU.into()]).collect();
             let (mut sent, mut frames) = (0, Vec::new());
             while frames.len() < sizes.len() {
                 while sent < sizes.len() && sender.send(Bytes::from(vec![sent as u8; sizes[sent]])) {
@@ -319,8 +320,12 @@ mod tests {
         for framing in FRAMINGS {
             let (near, _far) = duplex(1_024);
             let (notes, _told) = mpsc::channel(64);
-            let connection =
-                Established { stream: Box::new(near), framing: framing[0], early: Vec::new(), name: String::new() };
+            let connection = Established {
+                stream: Box::new(near),
+                framing: framing[0],
+                early: Vec::new(),
+                name: String::new(),
+            };
             let outgoing = carry(7, connection, notes);
             let frame = Bytes::from(vec![1; 1_000]);
             let mut taken = 0;

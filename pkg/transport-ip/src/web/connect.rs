@@ -40,13 +40,18 @@ impl Dialler {
     }
 
     /// A connection to `peer` at `endpoint` over which frames may go.
-    pub(crate) async fn establish(self: Arc<Self>, peer: Addr, endpoint: Endpoint) -> Result<Established, DialError> {
+    pub(crate) async fn establish(
+        self: Arc<Self>,
+        peer: Addr,
+        endpoint: Endpoint,
+    ) -> Result<Established, DialError> {
         let (host, port) = endpoint.host_port().ok_or(DialError::Unsupported)?;
         let stream = match (&self.proxy, endpoint.socket_addr()) {
             (Some(proxy), _) => proxy.connect(&host, port).await?,
             (None, Some(address)) => fastest(vec![address]).await?,
             (None, None) => {
-                let found = tokio::net::lookup_host((host.as_str(), port)).await.map_err(|_| DialError::Name)?;
+                let found =
+                    tokio::net::lookup_host((host.as_str(), port)).await.map_err(|_| DialError::Name)?;
                 fastest(found.take(ADDRESSES_MAX).collect()).await?
             }
         };
@@ -59,11 +64,18 @@ impl Dialler {
                 (Box::new(stream) as Box<dyn Io>, channel)
             }
             // A browser asks for no HTTP/2 when it opens a WebSocket; and whoever ends the TLS over there may not be the peer.
-            Scheme::Wss => (Box::new(self.secure(stream, &endpoint, &host, &[b"http/1.1"]).await?) as _, Channel::Any),
+            Scheme::Wss => {
+                (Box::new(self.secure(stream, &endpoint, &host, &[b"http/1.1"]).await?) as _, Channel::Any)
+            }
             Scheme::Ws => (Box::new(stream) as _, Channel::Any),
             _ => {
                 let name = bare(&endpoint);
-                return Ok(Established { stream: Box::new(stream), framing: Framing::Length, early: Vec::new(), name });
+                return Ok(Established {
+                    stream: Box::new(stream),
+                    framing: Framing::Length,
+                    early: Vec::new(),
+                    name,
+                });
             }
         };
         knock(stream, channel, &peer, &endpoint, &host, port).await
@@ -118,7 +130,9 @@ async fn knock(
         }
         match head::reply(&answer, &key) {
             Reply::More => {}
-            Reply::Site(date) => return Err(date.as_deref().and_then(clocks_differ).unwrap_or(DialError::Site)),
+            Reply::Site(date) => {
+                return Err(date.as_deref().and_then(clocks_differ).unwrap_or(DialError::Site));
+            }
             Reply::Welcome(early) => {
                 let is_tls = endpoint.scheme() == Scheme::Tls;
                 let framing = if is_tls { Framing::Length } else { Framing::WebSocket(Role::Client) };

@@ -53,7 +53,8 @@ const HEADERS_MAX: usize = 64;
 /// The cookie that carries the proof.
 const COOKIE: &str = "session";
 /// What a common browser says of itself.
-const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+const USER_AGENT: &str =
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 
 impl Watch {
     /// Looks for requests of `path`.
@@ -149,8 +150,7 @@ pub(crate) fn status(bytes: &[u8]) -> Option<u16> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     // What comes behind the head would be the server's first bytes, and no server here speaks first.
-    let is_whole =
-        end == bytes.len() && response.parse(bytes).is_ok_and(|status| status.is_complete());
+    let is_whole = end == bytes.len() && response.parse(bytes).is_ok_and(|status| status.is_complete());
     Some(if is_whole { response.code.unwrap_or(0) } else { 0 })
 }
 

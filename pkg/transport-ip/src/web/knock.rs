@@ -87,8 +87,7 @@ impl Secret {
             Channel::Tls(exported) => [&[1], exported],
             Channel::Any => [&[0], &[0; 32]],
         };
-        let hash =
-            labelled_hash("transport/knock", &[&*self.0, channel[0], channel[1], nonce, time]);
+        let hash = labelled_hash("transport/knock", &[&*self.0, channel[0], channel[1], nonce, time]);
         std::array::from_fn(|at| hash[at])
     }
 }

@@ -181,7 +181,11 @@ impl Web {
         let door = Door { book, site, path: path.clone(), framing, is_end_to_end };
         let endpoint = self.add(address, scheme, tls.map(TlsAcceptor::from), Some(Arc::new(door)))?;
         let endpoint = endpoint.with_pin(pin);
-        self.listening.push(if is_end_to_end { endpoint } else { endpoint.with_url_path(&path).map_err(odd)? });
+        self.listening.push(if is_end_to_end {
+            endpoint
+        } else {
+            endpoint.with_url_path(&path).map_err(odd)?
+        });
         Ok(())
     }
 

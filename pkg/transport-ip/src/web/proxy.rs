@@ -33,7 +33,8 @@ enum Kind {
 impl Proxy {
     /// A connection to `host` and `port` through it.
     pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|_| DialError::Proxy)?;
+        let stream =
+            TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|_| DialError::Proxy)?;
         match self.kind {
             Kind::Socks5 => self.socks5(stream, host, port).await,
             Kind::Connect => self.http(stream, host, port).await,
@@ -62,7 +63,8 @@ impl Proxy {
 
     async fn http(&self, mut stream: TcpStream, host: &str, port: u16) -> Result<TcpStream, DialError> {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let mut request = Zeroizing::new(format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n"));
+        let mut request =
+            Zeroizing::new(format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n"));
         if let Some((user, password)) = &self.login {
             let login = Zeroizing::new(format!("{user}:{}", password.as_str()));
             let login = Zeroizing::new(STANDARD.encode(login.as_bytes()));
@@ -142,9 +144,15 @@ mod tests {
 
     #[test]
     fn what_is_no_proxy_is_told() {
-        for text in
-            ["", "127.0.0.1:9050", "https://h:1", "socks5://h", "socks5://ann@h:1", "socks5://:p@h:1", "http://h:0"]
-        {
+        for text in [
+            "",
+            "127.0.0.1:9050",
+            "https://h:1",
+            "socks5://h",
+            "socks5://ann@h:1",
+            "socks5://:p@h:1",
+            "http://h:0",
+        ] {
             assert!(text.parse::<Proxy>().is_err(), "{text}");
         }
     }

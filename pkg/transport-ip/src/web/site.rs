@@ -121,12 +121,16 @@ mod tests {
     async fn a_page_is_given_at_the_root_and_nowhere_else() {
         let site = Site::page(Bytes::from_static(b"<p>Hello")).expect("it is small");
         let answer = ask(&site, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n<p>Hello"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n<p>Hello"),
+            "{answer}"
+        );
         assert!(answer.contains("text/html") && answer.to_lowercase().contains("\r\ndate: "), "{answer}");
         let answer = ask(&site, "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         assert!(answer.contains("content-length: 8") && answer.ends_with("\r\n\r\n"), "{answer}");
         for (request, status) in [("GET /x", "404"), ("POST /", "405")] {
-            let answer = ask(&site, &format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+            let answer =
+                ask(&site, &format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
         }
         assert!(ask(&site, "nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
@@ -138,7 +142,8 @@ mod tests {
         let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let address = gone.local_addr().expect("it is bound");
         drop(gone);
-        let answer = ask(&Site::Upstream(address), "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let answer =
+            ask(&Site::Upstream(address), "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     }
 }

@@ -14,7 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, version,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    version,
 };
 use subtle::ConstantTimeEq;
 use time::{Duration, OffsetDateTime};
@@ -83,7 +84,9 @@ impl Certificate {
         }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| bad("there is no private key in it"))?;
         let PrivateKeyDer::Pkcs8(key) = key else {
-            return Err(bad("the key is no PKCS #8 (BEGIN PRIVATE KEY); openssl pkcs8 -topk8 -nocrypt converts it"));
+            return Err(bad(
+                "the key is no PKCS #8 (BEGIN PRIVATE KEY); openssl pkcs8 -topk8 -nocrypt converts it",
+            ));
         };
         let key = Zeroizing::new(key.secret_pkcs8_der().to_vec());
         let read = Self { chain, key, is_own: false };
@@ -104,16 +107,23 @@ impl Certificate {
             .map_err(io::Error::other)?
             .with_no_client_auth()
             .with_single_cert(self.chain.clone(), key.into())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "certificate and key do not fit together"))?;
+            .map_err(|_| {
+                io::Error::new(io::ErrorKind::InvalidData, "certificate and key do not fit together")
+            })?;
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
     }
 }
 
 /// What a client needs that asks for `protocols`, and takes the certificate with `pin`, or one that `roots` speak for.
-pub(crate) fn client(pin: Option<[u8; 32]>, roots: &Arc<RootCertStore>, protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, DialError> {
-    const UNUSABLE: DialError =
-        DialError::Certificate("cannot be checked: this machine lists no authorities; install ca-certificates, or add ?pin=");
+pub(crate) fn client(
+    pin: Option<[u8; 32]>,
+    roots: &Arc<RootCertStore>,
+    protocols: &[&[u8]],
+) -> Result<Arc<ClientConfig>, DialError> {
+    const UNUSABLE: DialError = DialError::Certificate(
+        "cannot be checked: this machine lists no authorities; install ca-certificates, or add ?pin=",
+    );
     let verifier: Arc<dyn ServerCertVerifier> = match pin {
         Some(pin) => Arc::new(Pinned { pin, provider: crypto() }),
         None => WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), crypto())
@@ -153,9 +163,11 @@ pub(crate) fn fault(error: &io::Error) -> DialError {
         C::NotValidForName | C::NotValidForNameContext { .. } => {
             "is for another name: write the name after sni=, or add ?pin="
         }
-        C::UnknownIssuer => "is of no authority that this machine trusts: add ?pin=, which `byway status` shows over there",
-        C::ApplicationVerificationFailure => "is not the one of pin=: somebody is in between, or it was replaced",
-        _ => "cannot be used",
+        C::ApplicationVerificationFailure => {
+            "is not the one of pin=: somebody is in between, or it was replaced"
+        }
+        // An unknown issuer shows in many ways: some authority may have its name, and another kind of key.
+        _ => "is of no authority that this machine trusts: add ?pin=, which `byway status` shows over there",
     })
 }
 
@@ -228,7 +240,9 @@ mod tests {
         let bytes = made.to_bytes();
         let kept = Certificate::from_bytes(&bytes).expect("what it wrote");
         assert_eq!(kept.pin(), made.pin());
-        assert!(made.pin().is_some() && made.pin() != Certificate::generate("host.example").expect("good").pin());
+        assert!(
+            made.pin().is_some() && made.pin() != Certificate::generate("host.example").expect("good").pin()
+        );
         for cut in [0, 1, 2, 100, bytes.len() - 1] {
             assert!(Certificate::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
         }
@@ -236,7 +250,8 @@ mod tests {
 
     #[test]
     fn what_is_no_pem_is_told() {
-        let told = |chain: &[u8], key: &[u8]| Certificate::from_pem(chain, key).err().map(|error| error.to_string());
+        let told =
+            |chain: &[u8], key: &[u8]| Certificate::from_pem(chain, key).err().map(|error| error.to_string());
         assert!(told(b"nonsense", b"").is_some_and(|text| text.contains("no certificate")));
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("made");
         let made = rcgen::CertificateParams::new(["a.example".to_owned()]).expect("good").self_signed(&key);
