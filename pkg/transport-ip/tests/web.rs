@@ -365,3 +365,67 @@ async fn links_go_out_through_a_proxy_that_alone_resolves_the_name() {
         "and none goes past it"
     );
 }
+
+/// Types of the records in `bytes`, and the contents of those that are neither secret nor random.
+fn records(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut records = Vec::new();
+    while let Some((head, rest)) = bytes.split_first_chunk::<5>() {
+        let (content, rest) =
+            rest.split_at(rest.len().min(usize::from(u16::from_be_bytes([head[3], head[4]]))));
+        let shown = if matches!(head[0], 20 | 21) { content.to_vec() } else { Vec::new() };
+        records.push((head[0], shown));
+        bytes = rest;
+    }
+    records
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_and_replayed_packets_before_tls_get_what_a_server_without_a_secret_says() {
+    use rustls::crypto::{CryptoProvider, aws_lc_rs};
+    let site = site().await;
+    let certificate = Certificate::generate("localhost").unwrap();
+    let (chain, key) = der(&certificate);
+    let (mut server, endpoint) = hidden(Look::Tls, site, Some(certificate));
+    let at = endpoint.socket_addr().unwrap();
+
+    // The same certificate and the same site, and nothing behind them.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = listener.local_addr().unwrap();
+    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
+    let kx_groups = vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1];
+    let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider));
+    let config = config.with_protocol_versions(&[&rustls::version::TLS13]).unwrap().with_no_client_auth();
+    let mut config = config.with_single_cert(vec![chain], key.into()).unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                if let Ok(mut near) = acceptor.accept(stream).await {
+                    let mut far = connect(site).await;
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                }
+            });
+        }
+    });
+
+    let (middle, record) = relay(at).await;
+    let pin = Addr::from_bytes(endpoint.pin().unwrap());
+    let mut client = Web::new(TransportId(0), Look::Tls, None);
+    dial(&mut client, ME, &format!("tls://{middle}?pin={pin}")).await.unwrap();
+    assert!(opened(&mut server).await, "the genuine one counts");
+    let heard = record.lock().unwrap().clone();
+    let seed = 5;
+    let mut entropy = SeededEntropy::new(seed);
+    let mut replayed = 0;
+    for round in 0..1_000 {
+        let packet = if round < 20 { heard.clone() } else { probe(&mut entropy, &heard) };
+        let (here, there) = tokio::join!(ask(connect(at).await, &packet), ask(connect(plain).await, &packet));
+        assert_eq!(records(&here), records(&there), "seed {seed}, packet {round}: {packet:02x?}");
+        replayed += usize::from(here.first() == Some(&22));
+    }
+    assert!(replayed > 100, "some are good hellos: {replayed}");
+    assert!(!opened(&mut server).await, "none of them was taken in");
+}

@@ -1,12 +1,15 @@
 //! Links that pass where only the web does, between real daemons.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use byway_api::Service;
 use byway_client::Daemon;
 use byway_e2e::{Process, World, peer, until};
+use byway_identity::Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
 
 /// What to write into `[links]` so that a daemon listens at `at`, and how its endpoint begins.
 const KINDS: [(&str, &str, &str); 4] = [
@@ -120,7 +123,7 @@ async fn who_does_not_know_the_address_gets_the_page_and_is_told_of_it() {
     stream.read_to_string(&mut answer).await.expect("text");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("<p>Our garden</p>\n"), "{answer}");
 
-    let other = byway_identity::Addr::from_bytes([9; 32]);
+    let other = Addr::from_bytes([9; 32]);
     ann.configure(&peer("bob", &other, &endpoint));
     let client = ann.start().await;
     until("the reason", async || {
@@ -129,4 +132,91 @@ async fn who_does_not_know_the_address_gets_the_page_and_is_told_of_it() {
         told.contains("answers as a web site").then_some(())
     })
     .await;
+}
+
+/// A port of loopback that was free a moment ago.
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// What `script` prints, run by `sh` in `directory`.
+async fn sh(directory: &Path, script: &str) -> Vec<u8> {
+    let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().await;
+    let output = output.expect("there is a shell");
+    assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[tokio::test]
+async fn a_link_passes_nginx_which_is_the_same_site_to_everybody_else() {
+    let world = World::new();
+    let (mut ann, mut bob) = (world.daemon("ann", ""), world.daemon("bob", ""));
+    let (front, back) = (free_port().await, free_port().await);
+    bob.configure(&format!(
+        "tls.site = \"http://127.0.0.1:{back}\"\nwebsocket = {{ listen = [\"127.0.0.1:0\"], path = \"/secret\" }}\n\
+         [[peers]]\nname = \"ann\"\naddr = \"{}\"\n",
+        ann.addr
+    ));
+    let behind = place(&endpoint(&bob.start().await, "ws://").await);
+    let directory = bob.state();
+    sh(
+        &directory,
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=www.example.org \
+         -keyout nginx.key -out nginx.crt",
+    )
+    .await;
+    let pin = "openssl x509 -in nginx.crt -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary";
+    let pin = Addr::from_bytes(sh(&directory, pin).await.try_into().expect("32 bytes"));
+    let at = directory.display();
+    let config = format!(
+        r#"daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/nginx.log; events {{}}
+http {{
+    access_log off; client_body_temp_path {at}/t1; proxy_temp_path {at}/t2; fastcgi_temp_path {at}/t3;
+    uwsgi_temp_path {at}/t4; scgi_temp_path {at}/t5;
+    server {{
+        listen 127.0.0.1:{back};
+        location / {{ return 200 "our garden: $request_uri"; }}
+    }}
+    server {{
+        listen 127.0.0.1:{front} ssl http2; ssl_certificate {at}/nginx.crt; ssl_certificate_key {at}/nginx.key;
+        location / {{ proxy_pass http://127.0.0.1:{back}; }}
+        location = /secret {{
+            proxy_pass http://{behind}; proxy_http_version 1.1; proxy_read_timeout 1h;
+            proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; proxy_set_header Host $host;
+        }}
+    }}
+}}
+"#
+    );
+    std::fs::write(directory.join("nginx.conf"), config).expect("ours");
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+    let nginx = Command::new("nginx")
+        .env("PATH", path)
+        .arg("-c")
+        .arg(directory.join("nginx.conf"))
+        .kill_on_drop(true)
+        .spawn();
+    let _nginx = nginx.expect("nginx is needed for this test");
+    until("nginx", async || TcpStream::connect(("127.0.0.1", front)).await.ok()).await;
+
+    let link = format!("wss://127.0.0.1:{front}/secret?pin={pin}&sni=www.example.org");
+    ann.configure(&peer("bob", &bob.addr, &link));
+    linked(&ann.start().await, "ip/websocket").await;
+    answers(&ann).await;
+
+    let ask =
+        |path: &str| format!("curl -sk --http1.1 -D - https://127.0.0.1:{front}{path} | grep -v ^Date:");
+    let site = String::from_utf8(sh(&directory, &ask("/secret2")).await).expect("text");
+    assert!(
+        site.starts_with("HTTP/1.1 200 OK\r\nServer: nginx")
+            && site.ends_with("\r\n\r\nour garden: /secret2\n"),
+        "{site}"
+    );
+    for headers in ["", " -H 'Upgrade: websocket' -H 'Connection: upgrade' -H 'Cookie: session=guess'"] {
+        let secret =
+            String::from_utf8(sh(&directory, &ask(&format!("/secret{headers}"))).await).expect("text");
+        let same = site.replace("/secret2", "/secret").replace("Content-Length: 20", "Content-Length: 19");
+        assert_eq!(secret, same, "with{headers}");
+    }
 }

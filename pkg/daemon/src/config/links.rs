@@ -98,14 +98,16 @@ fn websocket(mut section: Section<'_, '_>, links: &mut Links) {
     let websocket = &mut links.websocket;
     websocket.listen = listen(&mut section, Vec::new());
     websocket.tls = section.flag("tls", false);
+    let mut is_written = false;
     websocket.path = section.parsed("path", String::new(), |value, text| {
+        is_written = !text.is_empty();
         if text.is_empty() {
             return Some(String::new());
         }
         let endpoint = Endpoint::at(Scheme::Ws, ([127, 0, 0, 1], 1).into()).with_url_path(text);
         endpoint.map(|_| text.to_owned()).map_err(|error| value.fault(error.to_string(), None)).ok()
     });
-    if !websocket.listen.is_empty() && websocket.path.is_empty() {
+    if !websocket.listen.is_empty() && !is_written {
         let help = "write a path that nobody guesses, like \"/3fDq9sWbA2\"".to_owned();
         section.fault_at("path", "WebSocket links have a path", Some(help));
     }

@@ -220,7 +220,7 @@ fn network(ip: IpAddr) -> IpAddr {
 
 /// Carries both directions until both have ended, one has failed, or nothing moves any more.
 async fn join(stream: Box<dyn Io>, site: Box<dyn Io>) {
-    let moved = Mutex::new(Instant::now());
+    let moved = Mutex::new(tokio::time::Instant::now());
     let (mut from_stream, mut to_stream) = tokio::io::split(stream);
     let (mut from_site, mut to_site) = tokio::io::split(site);
     let both = async {
@@ -235,7 +235,7 @@ async fn join(stream: Box<dyn Io>, site: Box<dyn Io>) {
             if last.elapsed() >= IDLE {
                 return;
             }
-            tokio::time::sleep_until((last + IDLE).into()).await;
+            tokio::time::sleep_until(last + IDLE).await;
         }
     };
     tokio::select! {
@@ -247,7 +247,7 @@ async fn join(stream: Box<dyn Io>, site: Box<dyn Io>) {
 async fn one_way(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
-    moved: &Mutex<Instant>,
+    moved: &Mutex<tokio::time::Instant>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 8_192];
     loop {
@@ -255,8 +255,44 @@ async fn one_way(
         if count == 0 {
             return to.shutdown().await;
         }
-        *moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *moved.lock().unwrap_or_else(PoisonError::into_inner) = tokio::time::Instant::now();
         to.write_all(&buffer[..count]).await?;
         to.flush().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_bounded_in_all_and_of_one_source_and_their_room_is_given_back() {
+        let guests = Arc::new(Guests::default());
+        let from = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), 1);
+        let fill = |ip: &str| -> Vec<Seat> {
+            std::iter::from_fn(|| Guests::seat(&guests, from(ip))).take(2 * GUESTS_MAX).collect()
+        };
+        let one = fill("192.0.2.1");
+        assert_eq!(one.len(), GUESTS_OF_ONE);
+        assert!(Guests::seat(&guests, from("::ffff:192.0.2.1")).is_none(), "however it is written");
+        let net = fill("2001:db8::1");
+        assert_eq!(net.len(), GUESTS_OF_ONE);
+        assert!(Guests::seat(&guests, from("2001:db8::ffff:1")).is_none(), "64 bits are one source");
+        let proxied = fill("127.0.0.1");
+        assert_eq!(one.len() + net.len() + proxied.len(), GUESTS_MAX);
+        assert!(Guests::seat(&guests, from("192.0.2.2")).is_none());
+        drop((one, net, proxied));
+        assert!(guests.by_source.lock().expect("nobody panicked").is_empty());
+        assert!(Guests::seat(&guests, from("192.0.2.1")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_its_site_ends_when_nothing_moves() {
+        let (stranger, near) = tokio::io::duplex(64);
+        let (site, far) = tokio::io::duplex(64);
+        let started = tokio::time::Instant::now();
+        join(Box::new(near), Box::new(far)).await;
+        assert!(started.elapsed() >= IDLE, "{:?}", started.elapsed());
+        drop((stranger, site));
     }
 }

@@ -142,6 +142,25 @@ mod tests {
     }
 
     #[test]
+    fn proofs_are_those_of_the_vectors() {
+        let text = include_str!("../../../../spec/vectors/knock.json");
+        let vectors: serde_json::Value = serde_json::from_str(text).expect("it is JSON");
+        let vectors = vectors["vectors"].as_array().expect("a list");
+        assert_eq!(vectors.len(), 3);
+        for vector in vectors {
+            let bytes = |name: &str| hex::decode(vector[name].as_str().expect(name)).expect(name);
+            let long = |name: &str| -> [u8; 32] { bytes(name).try_into().expect(name) };
+            let channel =
+                if vector["exported"].is_null() { Channel::Any } else { Channel::Tls(long("exported")) };
+            let secret = Secret::new(&Addr::from_bytes(long("server")), Some(long("token")));
+            let time = vector["unix_ms"].as_u64().expect("a number");
+            let cookie = secret.knock(channel, time, bytes("nonce").try_into().expect("16 bytes"));
+            assert_eq!(Some(cookie.as_str()), vector["cookie"].as_str());
+            assert!(Book::new(secret, 0).admits(Instant::now(), time, channel, &cookie));
+        }
+    }
+
+    #[test]
     fn a_proof_counts_once() {
         let (mut book, now) = (book(), Instant::now());
         let text = secret(1).knock(Channel::Any, NOW, [7; 16]);

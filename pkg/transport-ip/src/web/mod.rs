@@ -355,8 +355,47 @@ impl fmt::Debug for Web {
     }
 }
 
-/// What both ends of a TLS connection know of it, and nobody else (RFC 9266).
+/// What both ends of a TLS connection know of it, and nobody else (RFC 9266). Before TLS 1.3 that takes more than is checked here.
 fn exported<D>(connection: &rustls::ConnectionCommon<D>) -> Option<Channel> {
+    if connection.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
+        return None;
+    }
     let key = connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok()?;
     Some(Channel::Tls(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    fn connection() -> (Established, tokio::io::DuplexStream) {
+        let (near, far) = tokio::io::duplex(64);
+        let stream = Box::new(near);
+        (Established { stream, framing: Framing::Length, early: Vec::new(), name: String::new() }, far)
+    }
+
+    #[tokio::test]
+    async fn connections_with_frames_are_bounded_and_their_room_is_given_back() {
+        let mut web = Web::new(TransportId(0), Look::Tcp, None);
+        let mut ends = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            let (connection, end) = connection();
+            assert!(web.open(connection).is_some());
+            ends.push(end);
+        }
+        assert_eq!(web.open(connection().0), None);
+        assert_eq!(web.counters().refused, 1);
+        // One ends by itself, one is hung up.
+        drop(ends.pop());
+        let mut events = Vec::new();
+        poll_fn(|cx| web.poll_recv(cx, &mut events)).await.expect("it never fails");
+        assert!(matches!(events[..], [Event::Closed { .. }]), "{events:?}");
+        web.hang_up(web.place(0));
+        for _ in 0..2 {
+            assert!(web.open(connection().0).is_some());
+        }
+        assert_eq!(web.open(connection().0), None);
+    }
 }
