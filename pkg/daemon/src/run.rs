@@ -402,9 +402,8 @@ async fn announce(daemon: &Daemon) {
 fn wants_low_ports(config: &Config) -> bool {
     let low = |port: u16| (1..LOW_PORTS_END).contains(&port);
     let links = &config.links;
-    let listening =
-        links.udp.iter().chain(&links.tcp).chain(&links.tls.listen).chain(&links.websocket.listen);
-    let linked = config.mancon.direct && listening.into_iter().any(|address| low(address.port()));
+    let listening = [&links.udp, &links.quic, &links.tcp, &links.tls.listen, &links.websocket.listen];
+    let linked = config.mancon.direct && listening.into_iter().flatten().any(|address| low(address.port()));
     linked
         || config.api.listen.iter().any(|place| matches!(place, Listen::Tcp(address) if low(address.port())))
 }

@@ -1,4 +1,4 @@
-//! Links over TCP, TLS and WebSocket, as the configuration asks for them.
+//! Links over TCP, TLS, WebSocket and QUIC, as the configuration asks for them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,12 +17,21 @@ use crate::transports::help;
 /// Opens them, numbered from `first` on. Each dials, whether it listens or not: peers may be added at any time.
 pub(crate) fn open(links: &Links, me: Addr, state: &StateDir, first: usize) -> Result<Vec<Web>, StartError> {
     let mut opened = Vec::new();
-    for (number, look) in (first..).zip([Look::Tcp, Look::Tls, Look::WebSocket]) {
+    let looks = [
+        Look::Tcp,
+        Look::Tls,
+        Look::WebSocket,
+        #[cfg(feature = "quic")]
+        Look::Quic,
+    ];
+    for (number, look) in (first..).zip(looks) {
         let number = u16::try_from(number).map_err(io::Error::other)?;
         let mut web = Web::new(TransportId(number), look, links.proxy.clone());
         match look {
             Look::Tcp => listen(&mut web, "tcp", &links.tcp, Web::listen)?,
             Look::Tls => hide(&mut web, "tls", &links.tls.listen, &links.tls, me, state, ("/", true))?,
+            #[cfg(feature = "quic")]
+            Look::Quic => hide(&mut web, "quic", &links.quic, &links.tls, me, state, ("/", true))?,
             Look::WebSocket => {
                 let (path, tls) = (links.websocket.path.as_str(), links.websocket.tls);
                 let scheme = if tls { "wss" } else { "ws" };
@@ -135,8 +144,13 @@ mod tests {
             listening.map(|endpoint| (endpoint.scheme().name(), endpoint.pin())).collect()
         };
         let first = pins();
-        assert_eq!(first.iter().map(|(scheme, _)| *scheme).collect::<Vec<_>>(), ["tls", "tls", "ws", "ws"]);
-        assert!(first[0].1.is_some() && first[0] == first[1] && first[2].1.is_none());
+        assert_eq!(
+            first.iter().map(|(scheme, _)| *scheme).collect::<Vec<_>>(),
+            ["tls", "tls", "ws", "ws", "quic", "quic"]
+        );
+        assert!(
+            first[0].1.is_some() && first[0] == first[1] && first[2].1.is_none() && first[4].1 == first[0].1
+        );
         assert_eq!(pins(), first);
     }
 

@@ -207,7 +207,7 @@ fn web(look: Look, certificate: Option<Certificate>) -> Box<dyn Transport> {
     let address = "127.0.0.1:0".parse().unwrap();
     match look {
         Look::Tcp => web.listen(address).unwrap(),
-        Look::Tls | Look::WebSocket => {
+        _ => {
             let front = Front { me: addr(2), site: Site::Empty, path: "/secret".to_owned(), certificate };
             web.hide(address, front).unwrap();
         }
@@ -223,6 +223,8 @@ async fn two_daemons_link_over_tcp_tls_and_websocket_and_again_when_one_has_star
         (Look::Tls, own(), "ip/tls", "tls://"),
         (Look::WebSocket, None, "ip/websocket", "ws://"),
         (Look::WebSocket, own(), "ip/websocket", "wss://"),
+        #[cfg(feature = "quic")]
+        (Look::Quic, own(), "ip/quic", "quic://"),
     ] {
         let mut a = Daemon::new(1, vec![Box::new(Web::new(TransportId(0), look, None))]);
         let mut b = Daemon::new(2, vec![web(look, certificate)]);

@@ -429,3 +429,69 @@ async fn random_and_replayed_packets_before_tls_get_what_a_server_without_a_secr
     assert!(replayed > 100, "some are good hellos: {replayed}");
     assert!(!opened(&mut server).await, "none of them was taken in");
 }
+
+#[cfg(feature = "quic")]
+#[tokio::test]
+async fn over_quic_strangers_hear_nothing_and_a_replay_is_a_strangers() {
+    use tokio::net::UdpSocket;
+    let mut server = Web::new(TransportId(0), Look::Quic, None);
+    let certificate = Some(Certificate::generate("localhost").unwrap());
+    let front = Front { me: ME, site: Site::Empty, path: "/".into(), certificate };
+    server.hide("127.0.0.1:0".parse().unwrap(), front).unwrap();
+    let endpoint = server.listening().remove(0);
+    let (at, pin) = (endpoint.socket_addr().unwrap(), Addr::from_bytes(endpoint.pin().unwrap()));
+
+    // Somebody on the way hears all of a genuine client.
+    let (near, far) =
+        (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let middle = near.local_addr().unwrap();
+    let record = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&record);
+    let relay = tokio::spawn(async move {
+        let (mut there, mut back, mut client) = ([0; 2_048], [0; 2_048], None);
+        loop {
+            tokio::select! {
+                heard = near.recv_from(&mut there) => {
+                    let (count, from) = heard.unwrap();
+                    client = Some(from);
+                    kept.lock().unwrap().push(there[..count].to_vec());
+                    far.send_to(&there[..count], at).await.unwrap();
+                }
+                heard = far.recv(&mut back) => {
+                    near.send_to(&back[..heard.unwrap()], client.unwrap()).await.unwrap();
+                }
+            }
+        }
+    });
+    let mut client = Web::new(TransportId(0), Look::Quic, None);
+    dial(&mut client, ME, &format!("quic://{middle}?pin={pin}")).await.unwrap();
+    let heard = record.lock().unwrap().clone();
+    assert!(heard[0].len() >= 1_200 && heard[0][0] & 0xc0 == 0xc0, "it begins as QUIC does");
+
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut entropy = SeededEntropy::new(9);
+    for number in 0..2_000 {
+        let mut packet = match number {
+            0..20 => heard[number % heard.len()].clone(),
+            _ => probe(&mut entropy, &heard[number % heard.len()]),
+        };
+        if number % 7 == 0 {
+            // What any server of HTTP/3 answers with the versions that it speaks.
+            packet.resize(1_200, 0);
+            packet[..5].copy_from_slice(&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a]);
+        }
+        stranger.send_to(&packet, at).await.unwrap();
+        if number % 50 == 49 {
+            // Who is answered has been heard, and so have those before: nothing waits in the queue of the system.
+            dial(&mut client, ME, &endpoint.to_string()).await.unwrap();
+        }
+    }
+    let mut answer = [0; 2_048];
+    let said = stranger.try_recv(&mut answer).map_err(|why| why.kind());
+    assert_eq!(said, Err(std::io::ErrorKind::WouldBlock), "strangers hear nothing");
+    let other = Addr::from_bytes([9; 32]);
+    assert_eq!(dial(&mut client, other, &endpoint.to_string()).await, Err(DialError::Unreachable));
+    let told = dial(&mut client, ME, &format!("quic://{at}?pin={other}")).await.unwrap_err().to_string();
+    assert!(told.contains("pin="), "{told}");
+    relay.abort();
+}

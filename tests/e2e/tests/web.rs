@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 /// What to write into `[links]` so that a daemon listens at `at`, and how its endpoint begins.
-const KINDS: [(&str, &str, &str); 4] = [
+const KINDS: [(&str, &str, &str); 5] = [
+    ("quic.listen = [\"AT\"]\n", "quic://", "ip/quic"),
     ("tcp.listen = [\"AT\"]\n", "tcp://", "ip/tcp"),
     ("tls.listen = [\"AT\"]\n", "tls://", "ip/tls"),
     ("websocket = { listen = [\"AT\"], path = \"/secret\" }\n", "ws://", "ip/websocket"),

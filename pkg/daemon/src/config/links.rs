@@ -22,11 +22,11 @@ pub(super) fn links(mut section: Section<'_, '_>, links: &mut Links) {
     udp.finish();
 
     let mut quic = section.section("quic");
-    quic.list("listen", Vec::new(), |value, text| {
-        value.read::<SocketAddr>(text)?;
-        value.not_built("links over QUIC", "listen = []");
-        Some(())
-    });
+    links.quic = listen(&mut quic, Vec::new());
+    if !cfg!(feature = "quic") && !links.quic.is_empty() {
+        let help = "write listen = [], or build it with the feature quic".to_owned();
+        quic.fault_at("listen", "links over QUIC are not built into this daemon", Some(help));
+    }
     quic.finish();
 
     let mut tcp = section.section("tcp");

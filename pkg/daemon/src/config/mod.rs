@@ -153,6 +153,8 @@ pub struct Links {
     pub udp: Vec<SocketAddr>,
     /// What TCP, TLS and WebSocket go out through.
     pub proxy: Option<Proxy>,
+    /// Where QUIC listens.
+    pub quic: Vec<SocketAddr>,
     /// Where TCP listens.
     pub tcp: Vec<SocketAddr>,
     /// `[links.tls]`.
@@ -290,6 +292,7 @@ impl Default for Config {
                 accept: Accept::Peers,
                 udp: vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 2561))],
                 proxy: None,
+                quic: Vec::new(),
                 tcp: Vec::new(),
                 tls: Tls::default(),
                 websocket: WebSocket::default(),

@@ -15,7 +15,15 @@ use super::read::{Section, Value};
 use super::{Cipher, Config, Faults, Levels, Listen, LogLevel, Network, Peer, Portal, Protocol, Session};
 
 /// Schemes whose transports are built in.
-const BUILT_IN: [Scheme; 5] = [Scheme::Udp, Scheme::Tcp, Scheme::Tls, Scheme::Ws, Scheme::Wss];
+const BUILT_IN: &[Scheme] = &[
+    Scheme::Udp,
+    Scheme::Tcp,
+    Scheme::Tls,
+    Scheme::Ws,
+    Scheme::Wss,
+    #[cfg(feature = "quic")]
+    Scheme::Quic,
+];
 
 /// Longest name of a Linux network device, in bytes.
 const DEVICE_NAME_MAX: usize = 15;
@@ -355,7 +363,7 @@ pub(crate) fn read_endpoint(text: &str) -> Result<Endpoint, (String, Option<Stri
         }
         Some(_) => {
             let what = format!("the transport {scheme} is not built into this version yet");
-            let names = BUILT_IN.map(Scheme::name).join(", ");
+            let names = BUILT_IN.iter().map(|known| known.name()).collect::<Vec<_>>().join(", ");
             Err((what, Some(format!("write endpoints of {names}"))))
         }
         None => {

@@ -92,7 +92,6 @@ fn what_is_not_built_in_is_refused_and_its_absence_accepted() {
     let asking = [
         "mancon.jurisdiction = \"CH\"",
         "mancon.help = [\"relay\"]",
-        "links.quic.listen = [\"[::]:443\"]",
         "links.tor.mode = \"embedded\"",
         "links.tor.mode = \"system\"",
         "links.tor.bridges = [\"obfs4 …\"]",
@@ -152,8 +151,8 @@ path = "/secret"
 
 #[test]
 fn endpoints_of_transports_that_are_not_built_in_are_refused() {
-    let text = format!("[[peers]]\naddr = \"{}\"\nendpoints = [\"quic://host.example:443\"]\n", addr());
-    assert!(faults(&text)[0].1.contains("the transport quic is not built into this version yet"));
+    let text = format!("[[peers]]\naddr = \"{}\"\nendpoints = [\"lan://eth0\"]\n", addr());
+    assert!(faults(&text)[0].1.contains("the transport lan is not built into this version yet"));
 }
 
 #[test]
@@ -200,7 +199,7 @@ fn places_and_transports_that_are_none_are_told_with_an_example() {
     let faults = faults("api.listen = [\"tcp:127.0.0.1:99999\"]\n[[peers]]\nendpoints = [\"zzz://h:1\"]\n");
     let all = format!("{faults:?}");
     assert!(all.contains("tcp:127.0.0.1:2560"), "{all}");
-    assert!(all.contains("(known but not built in: unix, quic"), "{all}");
+    assert!(all.contains("(known but not built in: unix"), "{all}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::carry::{Established, Framing};
+use super::carry::{Carrier, Established, Framing};
 use super::connect::unix_ms;
 use super::head::{self, Sight, Watch};
 use super::knock::{Book, Channel};
@@ -109,7 +109,10 @@ impl Listener {
             byway_link::Endpoint::at(byway_link::Scheme::Tcp, crate::shared::canonical(from)).to_string();
         let name = name.replacen("tcp", self.scheme, 1);
         let established = match &self.door {
-            None => Some(Established { stream, framing: Framing::Length, early: Vec::new(), name }),
+            None => {
+                let carrier = Carrier::Stream { stream, framing: Framing::Length, early: Vec::new() };
+                Some(Established { carrier, name })
+            }
             Some(door) => door.receive(stream, channel, name).await,
         };
         if let Some(established) = established {
@@ -129,7 +132,8 @@ impl Door {
             drop(site);
             stream.write_all(head::welcome(&knock.key).as_bytes()).await.ok()?;
             stream.flush().await.ok()?;
-            return Some(Established { stream, framing: self.framing, early: knock.rest, name });
+            let carrier = Carrier::Stream { stream, framing: self.framing, early: knock.rest };
+            return Some(Established { carrier, name });
         }
         join(stream, site).await;
         None

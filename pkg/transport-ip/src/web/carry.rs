@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -25,12 +25,18 @@ use super::Io;
 
 /// A connection over which frames may go.
 pub(crate) struct Established {
-    pub(crate) stream: Box<dyn Io>,
-    pub(crate) framing: Framing,
-    /// What has been read of it already.
-    pub(crate) early: Vec<u8>,
+    pub(crate) carrier: Carrier,
     /// How the user knows the other end.
     pub(crate) name: String,
+}
+
+/// What carries frames.
+pub(crate) enum Carrier {
+    /// Bytes in their order, of which `early` have been read already.
+    Stream { stream: Box<dyn Io>, framing: Framing, early: Vec<u8> },
+    /// Datagrams, and a stream for what is too long.
+    #[cfg(feature = "quic")]
+    Quic(quinn::Connection),
 }
 
 /// How frames are told apart.
@@ -86,21 +92,23 @@ pub(crate) fn carry(number: u64, connection: Established, notes: mpsc::Sender<No
     let (sender, frames) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let queue = Queue { frames, waiting: Arc::clone(&waiting) };
-    let Established { stream, framing, early, name } = connection;
+    let Established { carrier, name } = connection;
     tokio::spawn(async move {
-        let over = match framing {
-            Framing::Length => {
+        let over = match carrier {
+            Carrier::Stream { stream, framing: Framing::Length, early } => {
                 let (reader, writer) = tokio::io::split(stream);
                 let reading = read_lengths(number, reader, BytesMut::from(&early[..]), &notes);
                 until_either(reading, write_lengths(writer, queue)).await
             }
-            Framing::WebSocket(role) => {
+            Carrier::Stream { stream, framing: Framing::WebSocket(role), early } => {
                 let config = Some(websocket());
                 let socket = WebSocketStream::from_partially_read(stream, early, role, config).await;
                 let (sink, source) = socket.split();
                 let reading = read_messages(number, source, &notes);
                 until_either(reading, write_messages(sink, queue)).await
             }
+            #[cfg(feature = "quic")]
+            Carrier::Quic(connection) => super::quic::carry(number, connection, &notes, queue).await,
         };
         let is_nonsense = over.is_err_and(|why| why.kind() == io::ErrorKind::InvalidData);
         // The transport may be gone.
@@ -110,19 +118,19 @@ pub(crate) fn carry(number: u64, connection: Established, notes: mpsc::Sender<No
 }
 
 /// What waits to be written.
-struct Queue {
+pub(crate) struct Queue {
     frames: mpsc::UnboundedReceiver<Bytes>,
     waiting: Arc<AtomicUsize>,
 }
 
 impl Queue {
     /// Takes what is to be written next; false when nothing will come any more.
-    async fn take(&mut self, batch: &mut Vec<Bytes>) -> bool {
+    pub(crate) async fn take(&mut self, batch: &mut Vec<Bytes>) -> bool {
         batch.clear();
         self.frames.recv_many(batch, BATCH).await > 0
     }
 
-    fn written(&self, batch: &[Bytes]) {
+    pub(crate) fn written(&self, batch: &[Bytes]) {
         let cost = batch.iter().map(|frame| frame.len() + FRAME_COST).sum();
         self.waiting.fetch_sub(cost, Ordering::Relaxed);
     }
@@ -143,9 +151,9 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn read_lengths(
+pub(crate) async fn read_lengths(
     number: u64,
-    mut reader: ReadHalf<Box<dyn Io>>,
+    mut reader: impl AsyncRead + Unpin,
     mut incoming: BytesMut,
     notes: &mpsc::Sender<Note>,
 ) -> io::Result<()> {
@@ -259,8 +267,12 @@ mod tests {
 
     fn pair(framing: [Framing; 2]) -> [Established; 2] {
         let (a, b) = duplex(1 << 20);
-        let end = |stream, framing| Established { stream, framing, early: Vec::new(), name: String::new() };
-        [end(Box::new(a) as Box<dyn Io>, framing[0]), end(Box::new(b) as Box<dyn Io>, framing[1])]
+        [over(a, framing[0]), over(b, framing[1])]
+    }
+
+    fn over(stream: tokio::io::DuplexStream, framing: Framing) -> Established {
+        let carrier = Carrier::Stream { stream: Box::new(stream), framing, early: Vec::new() };
+        Established { carrier, name: String::new() }
     }
 
     const FRAMINGS: [[Framing; 2]; 2] =
@@ -306,10 +318,8 @@ mod tests {
             (Framing::WebSocket(Role::Server), b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0"),
         ] {
             let (mut near, far) = duplex(1_024);
-            let early = Vec::new();
             let (notes, mut told) = mpsc::channel(64);
-            let connection = Established { stream: Box::new(far), framing, early, name: String::new() };
-            let _outgoing = carry(7, connection, notes);
+            let _outgoing = carry(7, over(far, framing), notes);
             near.write_all(bytes).await.expect("there is room");
             assert!(matches!(told.recv().await, Some(Note::Closed(7, true))), "{framing:?} {bytes:?}");
         }
@@ -320,13 +330,7 @@ mod tests {
         for framing in FRAMINGS {
             let (near, _far) = duplex(1_024);
             let (notes, _told) = mpsc::channel(64);
-            let connection = Established {
-                stream: Box::new(near),
-                framing: framing[0],
-                early: Vec::new(),
-                name: String::new(),
-            };
-            let outgoing = carry(7, connection, notes);
+            let outgoing = carry(7, over(near, framing[0]), notes);
             let frame = Bytes::from(vec![1; 1_000]);
             let mut taken = 0;
             while outgoing.send(frame.clone()) {

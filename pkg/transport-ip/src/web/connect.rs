@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::carry::{Established, Framing};
+use super::carry::{Carrier, Established, Framing};
 use super::head::{self, Reply};
 use super::knock::{Channel, Secret};
 use super::{Io, Proxy, exported, tls};
@@ -25,6 +25,8 @@ pub(crate) struct Dialler {
     pub(crate) proxy: Option<Proxy>,
     /// Read when they are first needed: most peers are pinned.
     roots: OnceLock<Arc<RootCertStore>>,
+    #[cfg(feature = "quic")]
+    quic: std::sync::Mutex<Option<quinn::Endpoint>>,
 }
 
 /// Between attempts at the addresses of one name.
@@ -36,7 +38,12 @@ const CLOCKS: i64 = 240;
 
 impl Dialler {
     pub(crate) fn new(proxy: Option<Proxy>) -> Self {
-        Self { proxy, roots: OnceLock::new() }
+        Self {
+            proxy,
+            roots: OnceLock::new(),
+            #[cfg(feature = "quic")]
+            quic: std::sync::Mutex::default(),
+        }
     }
 
     /// A connection to `peer` at `endpoint` over which frames may go.
@@ -46,14 +53,18 @@ impl Dialler {
         endpoint: Endpoint,
     ) -> Result<Established, DialError> {
         let (host, port) = endpoint.host_port().ok_or(DialError::Unsupported)?;
-        let stream = match (&self.proxy, endpoint.socket_addr()) {
-            (Some(proxy), _) => proxy.connect(&host, port).await?,
-            (None, Some(address)) => fastest(vec![address]).await?,
-            (None, None) => {
-                let found =
-                    tokio::net::lookup_host((host.as_str(), port)).await.map_err(|_| DialError::Name)?;
-                fastest(found.take(ADDRESSES_MAX).collect()).await?
-            }
+        #[cfg(feature = "quic")]
+        if endpoint.scheme() == Scheme::Quic {
+            let addresses = addresses(&endpoint, &host, port).await?;
+            let socket = self.quic().map_err(|_| DialError::Unreachable)?;
+            let config = super::quic::client(&endpoint, &self.roots_for(&endpoint))?;
+            let connected =
+                super::quic::connect(&socket, addresses, (&peer, &endpoint, host.as_str()), config).await;
+            return connected.map(|it| Established { carrier: Carrier::Quic(it), name: bare(&endpoint) });
+        }
+        let stream = match &self.proxy {
+            Some(proxy) => proxy.connect(&host, port).await?,
+            None => fastest(addresses(&endpoint, &host, port).await?).await?,
         };
         // Without it small frames only come later.
         let _ = stream.set_nodelay(true);
@@ -69,16 +80,30 @@ impl Dialler {
             }
             Scheme::Ws => (Box::new(stream) as _, Channel::Any),
             _ => {
-                let name = bare(&endpoint);
-                return Ok(Established {
-                    stream: Box::new(stream),
-                    framing: Framing::Length,
-                    early: Vec::new(),
-                    name,
-                });
+                let carrier =
+                    Carrier::Stream { stream: Box::new(stream), framing: Framing::Length, early: Vec::new() };
+                return Ok(Established { carrier, name: bare(&endpoint) });
             }
         };
         knock(stream, channel, &peer, &endpoint, &host, port).await
+    }
+
+    /// The authorities that count for `endpoint`; none where a pin does.
+    fn roots_for(&self, endpoint: &Endpoint) -> Arc<RootCertStore> {
+        match endpoint.pin() {
+            Some(_) => Arc::new(RootCertStore::empty()),
+            None => Arc::clone(self.roots.get_or_init(|| Arc::new(tls::roots()))),
+        }
+    }
+
+    /// The socket of connections over QUIC, opened for the first of them.
+    #[cfg(feature = "quic")]
+    fn quic(&self) -> std::io::Result<quinn::Endpoint> {
+        let mut kept = self.quic.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if kept.is_none() {
+            *kept = Some(super::quic::dialler()?);
+        }
+        kept.clone().ok_or_else(|| std::io::ErrorKind::NotConnected.into())
     }
 
     async fn secure(
@@ -90,13 +115,19 @@ impl Dialler {
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DialError> {
         let name = endpoint.sni().unwrap_or(host).trim_end_matches('.').to_owned();
         let name = ServerName::try_from(name).map_err(|_| DialError::Name)?;
-        let roots = match endpoint.pin() {
-            Some(_) => Arc::new(RootCertStore::empty()),
-            None => Arc::clone(self.roots.get_or_init(|| Arc::new(tls::roots()))),
-        };
+        let roots = self.roots_for(endpoint);
         let config = tls::client(endpoint.pin(), &roots, protocols)?;
         TlsConnector::from(config).connect(name, stream).await.map_err(|error| tls::fault(&error))
     }
+}
+
+/// The addresses that an endpoint stands for.
+async fn addresses(endpoint: &Endpoint, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+    if let Some(address) = endpoint.socket_addr() {
+        return Ok(vec![address]);
+    }
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|_| DialError::Name)?;
+    Ok(found.take(ADDRESSES_MAX).collect())
 }
 
 /// Proves that the server's address is known, and waits for what it says to that.
@@ -136,7 +167,8 @@ async fn knock(
             Reply::Welcome(early) => {
                 let is_tls = endpoint.scheme() == Scheme::Tls;
                 let framing = if is_tls { Framing::Length } else { Framing::WebSocket(Role::Client) };
-                return Ok(Established { stream, framing, early, name: bare(endpoint) });
+                let carrier = Carrier::Stream { stream, framing, early };
+                return Ok(Established { carrier, name: bare(endpoint) });
             }
         }
     }

@@ -58,6 +58,12 @@ impl Secret {
         Self(bytes)
     }
 
+    /// For proofs of another form.
+    #[cfg(feature = "quic")]
+    pub(crate) fn as_bytes(&self) -> &[u8; 64] {
+        &self.0
+    }
+
     /// A proof made at `unix_ms`; no `nonce` may be used twice.
     pub(crate) fn knock(&self, channel: Channel, unix_ms: u64, nonce: [u8; NONCE]) -> String {
         let time = xored(unix_ms.to_be_bytes(), self.pad(&nonce));
@@ -106,7 +112,7 @@ impl Book {
             return true;
         }
         let skew = u64::try_from(SKEW.as_millis()).unwrap_or(u64::MAX);
-        if time <= self.started || time.abs_diff(unix_ms) > skew {
+        if time < self.started || time.abs_diff(unix_ms) > skew {
             return false;
         }
         while let Some((came, nonce)) = self.order.front()
@@ -145,7 +151,8 @@ mod tests {
     fn proofs_are_those_of_the_vectors() {
         let text = include_str!("../../../../spec/vectors/knock.json");
         let vectors: serde_json::Value = serde_json::from_str(text).expect("it is JSON");
-        let vectors = vectors["vectors"].as_array().expect("a list");
+        let vectors = vectors["vectors"].as_array().expect("a list").iter();
+        let vectors: Vec<_> = vectors.filter(|vector| vector["kind"] == "knock").collect();
         assert_eq!(vectors.len(), 3);
         for vector in vectors {
             let bytes = |name: &str| hex::decode(vector[name].as_str().expect(name)).expect(name);
@@ -195,9 +202,9 @@ mod tests {
     #[test]
     fn what_could_have_been_used_before_the_start_does_not_count() {
         let mut book = Book::new(secret(1), NOW);
-        let text = secret(1).knock(Channel::Any, NOW, [7; 16]);
+        let text = secret(1).knock(Channel::Any, NOW - 1, [7; 16]);
         assert!(!book.admits(Instant::now(), NOW + 5, Channel::Any, &text));
-        let text = secret(1).knock(Channel::Any, NOW + 1, [7; 16]);
+        let text = secret(1).knock(Channel::Any, NOW, [7; 16]);
         assert!(book.admits(Instant::now(), NOW + 5, Channel::Any, &text));
     }
 

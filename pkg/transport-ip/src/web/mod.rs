@@ -16,6 +16,8 @@ mod connect;
 mod head;
 mod knock;
 mod proxy;
+#[cfg(feature = "quic")]
+mod quic;
 mod site;
 mod tls;
 
@@ -58,13 +60,16 @@ pub enum Look {
     Tls,
     /// The same, through reverse proxies where there are any.
     WebSocket,
+    /// A browser and a web server over HTTP/3, which only those see who know the server.
+    #[cfg(feature = "quic")]
+    Quic,
 }
 
 /// What a listener that hides needs.
 pub struct Front {
     /// The address of this daemon, which clients must know.
     pub me: Addr,
-    /// What strangers get.
+    /// What strangers get; over QUIC nothing.
     pub site: Site,
     /// The path at which clients ask for a link; others belong to the site.
     pub path: String,
@@ -165,12 +170,21 @@ impl Web {
     /// Outside a tokio runtime.
     pub fn hide(&mut self, address: SocketAddr, front: Front) -> io::Result<()> {
         let Front { me, site, path, certificate } = front;
+        #[cfg(feature = "quic")]
+        if self.look == Look::Quic {
+            let certificate = certificate.ok_or(io::ErrorKind::InvalidInput)?;
+            let established = self.accepted.0.clone();
+            let (at, run) = quic::listen(address, Secret::new(&me, None), &certificate, established)?;
+            self.listeners.spawn(run);
+            self.listening.push(Endpoint::at(Scheme::Quic, at).with_pin(certificate.pin()));
+            return Ok(());
+        }
         let is_end_to_end = self.look == Look::Tls;
         let scheme = match (self.look, &certificate) {
             (Look::Tls, Some(_)) => Scheme::Tls,
             (Look::WebSocket, Some(_)) => Scheme::Wss,
             (Look::WebSocket, None) => Scheme::Ws,
-            (Look::Tcp, _) | (Look::Tls, None) => return Err(io::ErrorKind::InvalidInput.into()),
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
         let pin = certificate.as_ref().and_then(Certificate::pin);
         let tls = certificate.map(|certificate| certificate.server(&[b"http/1.1"])).transpose()?;
@@ -257,8 +271,11 @@ impl Transport for Web {
             Look::Tcp => 2,
             Look::Tls => 3,
             Look::WebSocket => 4,
+            #[cfg(feature = "quic")]
+            Look::Quic => 1,
         };
         let class = Class::new(Family::Ip, kind);
+        // Datagrams are lost as any are; what is too long for one never is, so lengths need no search.
         Profile { class, typical_rtt: Duration::from_millis(50), rate: None, lossy: false }
     }
 
@@ -267,6 +284,8 @@ impl Transport for Web {
             Look::Tcp => &[Scheme::Tcp],
             Look::Tls => &[Scheme::Tls],
             Look::WebSocket => &[Scheme::Ws, Scheme::Wss],
+            #[cfg(feature = "quic")]
+            Look::Quic => &[Scheme::Quic],
         }
     }
 
@@ -368,12 +387,13 @@ fn exported<D>(connection: &rustls::ConnectionCommon<D>) -> Option<Channel> {
 mod tests {
     use std::future::poll_fn;
 
+    use super::carry::Carrier;
     use super::*;
 
     fn connection() -> (Established, tokio::io::DuplexStream) {
         let (near, far) = tokio::io::duplex(64);
-        let stream = Box::new(near);
-        (Established { stream, framing: Framing::Length, early: Vec::new(), name: String::new() }, far)
+        let carrier = Carrier::Stream { stream: Box::new(near), framing: Framing::Length, early: Vec::new() };
+        (Established { carrier, name: String::new() }, far)
     }
 
     #[tokio::test]
