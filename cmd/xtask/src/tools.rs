@@ -28,6 +28,7 @@ const TOOLS: &[Tool] = &[
     tool("python3", "python3"),
     tool("unshare", "util-linux"),
     tool("openssl", "openssl"),
+    tool("nginx", "nginx-light"),
 ];
 
 /// The version of cargo-deny that deny.toml is written for.

@@ -38,6 +38,7 @@ mod run;
 mod service;
 mod state;
 mod transports;
+mod web;
 
 pub use log::{Verbosity, log_at};
 pub use paths::Paths;

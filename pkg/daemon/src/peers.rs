@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn requests_with_odd_petnames_or_endpoints_are_refused() {
         let addr = Addr::from_bytes([1; 32]);
-        for (name, endpoint) in [(Some("a b"), "udp://h:1"), (None, "quic://h:1"), (None, "nonsense")] {
+        for (name, endpoint) in [(Some("a b"), "udp://h:1"), (None, "lan://h"), (None, "nonsense")] {
             let spec =
                 PeerSpec { addr, name: name.map(Into::into), endpoints: vec![endpoint.into()], save: false };
             assert_eq!(peer(&spec).expect_err("odd").code, Code::BadRequest, "{endpoint}");

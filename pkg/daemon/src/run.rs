@@ -96,6 +96,16 @@ pub enum StartError {
         /// What helps, after "; ", if that is known.
         help: &'static str,
     },
+    /// A file that the configuration names cannot be used.
+    #[error("{what}: {path}: {source}", path = .path.display())]
+    File {
+        /// What it is for.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
     /// The system refuses something else.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -181,7 +191,7 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
     let own = key.public().addr();
     let mut signals = Signals::new()?;
     let listeners = Listeners::open(&config.api.listen, &state, socket).await?;
-    let crate::transports::Opened { transports, ports } = crate::transports::open(&config)?;
+    let crate::transports::Opened { transports, ports } = crate::transports::open(&config, own, &state)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let peers = runtime_peers.over(&config.peers).into_values().filter(|peer| peer.addr != own);
     let core = byway_node::Config {
@@ -391,8 +401,11 @@ async fn announce(daemon: &Daemon) {
 
 fn wants_low_ports(config: &Config) -> bool {
     let low = |port: u16| (1..LOW_PORTS_END).contains(&port);
-    let udp = config.mancon.direct && config.links.udp.iter().any(|address| low(address.port()));
-    udp || config.api.listen.iter().any(|place| matches!(place, Listen::Tcp(address) if low(address.port())))
+    let links = &config.links;
+    let listening = [&links.udp, &links.quic, &links.tcp, &links.tls.listen, &links.websocket.listen];
+    let linked = config.mancon.direct && listening.into_iter().flatten().any(|address| low(address.port()));
+    linked
+        || config.api.listen.iter().any(|place| matches!(place, Listen::Tcp(address) if low(address.port())))
 }
 
 /// What is offered of what is wanted: only what this machine has instructions for.

@@ -2,11 +2,13 @@
 
 use std::io;
 
+use byway_identity::Addr;
 use byway_link::{Transport, TransportId};
 use byway_transport_ip::{Offload, Options, Udp, UdpPort};
 
 use crate::config::Config;
 use crate::run::StartError;
+use crate::state::StateDir;
 
 /// What was opened.
 #[derive(Default)]
@@ -18,7 +20,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens them. Without `mancon.direct` none over clear IP is opened: whoever watches the line would see it.
-pub(crate) fn open(config: &Config) -> Result<Opened, StartError> {
+pub(crate) fn open(config: &Config, me: Addr, state: &StateDir) -> Result<Opened, StartError> {
     let mut opened = Opened::default();
     if !config.mancon.direct {
         return Ok(opened);
@@ -38,6 +40,9 @@ pub(crate) fn open(config: &Config) -> Result<Opened, StartError> {
         opened.ports.push(port);
         opened.transports.push(Box::new(udp));
     }
+    for web in crate::web::open(&config.links, me, state, opened.transports.len())? {
+        opened.transports.push(Box::new(web));
+    }
     Ok(opened)
 }
 
@@ -45,7 +50,7 @@ pub(crate) fn open(config: &Config) -> Result<Opened, StartError> {
 pub(crate) fn help(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another program has it: choose another port (links.udp.listen), or port 0 for any"
+            "; another program has it: choose another port (listen, in [links]), or port 0 for any"
         }
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
@@ -57,15 +62,29 @@ pub(crate) fn help(error: &io::Error) -> &'static str {
 mod tests {
     use super::*;
 
+    const ME: Addr = Addr::from_bytes([1; 32]);
+
+    fn open_for_test(config: &Config) -> Result<Opened, StartError> {
+        let place = tempfile::tempdir().expect("a directory");
+        open(config, ME, &StateDir::open(&place.path().join("state")).expect("ours"))
+    }
+
     #[tokio::test]
     async fn no_clear_socket_is_opened_without_direct() {
         let mut config = Config::default();
         config.links.udp = vec![([127, 0, 0, 1], 0).into()];
-        assert!(open(&config).expect("nothing to do").transports.is_empty());
+        config.links.tcp = vec![([127, 0, 0, 1], 0).into()];
+        config.links.tls.listen = vec![([127, 0, 0, 1], 0).into()];
+        assert!(open_for_test(&config).expect("nothing to do").transports.is_empty());
         config.mancon.direct = true;
-        let opened = open(&config).expect("loopback has free ports");
-        assert_eq!((opened.transports.len(), opened.ports.len()), (1, 1));
-        assert_eq!(opened.transports[0].listening().len(), 1);
+        let opened = open_for_test(&config).expect("loopback has free ports");
+        assert_eq!(
+            (opened.transports.len(), opened.ports.len()),
+            (4 + usize::from(cfg!(feature = "quic")), 1)
+        );
+        let listening: Vec<_> =
+            opened.transports.iter().map(|transport| transport.listening().len()).collect();
+        assert_eq!(listening[..4], [1, 1, 1, 0]);
     }
 
     #[tokio::test]
@@ -74,7 +93,7 @@ mod tests {
         config.mancon.direct = true;
         config.portal.threads = 6;
         config.links.udp = vec![([127, 0, 0, 1], 0).into()];
-        let opened = open(&config).expect("loopback has free ports");
+        let opened = open_for_test(&config).expect("loopback has free ports");
         let at: Vec<_> = opened.ports.iter().map(|port| port.socket().local_addr()).collect();
         assert_eq!(at.len(), 3);
         assert!(at.iter().all(|one| *one == at[0]));
@@ -86,7 +105,7 @@ mod tests {
         let mut config = Config::default();
         config.mancon.direct = true;
         config.links.udp = vec![taken.local_addr().expect("bound")];
-        let told = open(&config).err().expect("taken").to_string();
+        let told = open_for_test(&config).err().expect("taken").to_string();
         assert!(told.contains("another program has it"), "{told}");
     }
 }

@@ -44,6 +44,8 @@ pub enum Action {
         id: DialId,
         /// Who shall dial.
         transport: TransportId,
+        /// Who is expected there.
+        peer: Addr,
         /// Where to.
         endpoint: Endpoint,
     },

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! udp://203.0.113.7:2561   udp://[2001:db8::1]:2561   udp://[fe80::1%eth0]:2561   udp://host.example:2561?token=…
-//! unix:///run/byway/link
+//! unix:///run/byway/link   tcp://host.example:2561    tls://203.0.113.7:443?pin=…&sni=host.example
+//! wss://host.example:443/secret/path
 //! ```
 //!
 //! One text for each endpoint: what is printed is read back as the same value. Texts that are almost right are refused
@@ -28,9 +29,9 @@ pub enum Scheme {
     Tcp,
     /// `tls://host:port`
     Tls,
-    /// `ws://host:port`
+    /// `ws://host:port/path`
     Ws,
-    /// `wss://host:port`
+    /// `wss://host:port/path`
     Wss,
     /// `tor://….onion:port`
     Tor,
@@ -42,14 +43,24 @@ pub enum Scheme {
     Serial,
 }
 
-/// Where a peer can be dialled, as a URL; `?token=` may follow.
+/// Where a peer can be dialled, as a URL; `?token=`, `pin=` and `sni=` may follow, joined by `&`.
 ///
 /// `Display` gives the URL, token included; `Debug` gives nothing away.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     scheme: Scheme,
     target: Target,
+    /// Of WebSocket alone; empty elsewhere.
+    path: String,
+    query: Query,
+}
+
+/// What may follow the question mark.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Query {
     token: Option<[u8; 32]>,
+    pin: Option<[u8; 32]>,
+    sni: Option<String>,
 }
 
 /// Where an endpoint leads within its scheme.
@@ -79,11 +90,20 @@ pub struct IpEndpoint {
 #[error("{0}")]
 pub struct EndpointError(String);
 
+impl EndpointError {
+    /// For what is written much like an endpoint and has faults of its own.
+    pub fn new(why: &str) -> Self {
+        Self(why.to_owned())
+    }
+}
+
 /// Longest endpoint text that is read.
 const TEXT_MAX: usize = 1_024;
 /// Longest host name (RFC 1035) and longest interface name that are read.
 const NAME_MAX: usize = 253;
 const ZONE_MAX: usize = 15;
+/// Longest path of a WebSocket.
+const URL_PATH_MAX: usize = 256;
 /// Longest path of a Unix socket on Linux, without the closing zero.
 const PATH_MAX: usize = 107;
 
@@ -130,7 +150,13 @@ impl fmt::Display for Scheme {
 impl Endpoint {
     /// `udp://` and a socket address.
     pub fn udp(address: SocketAddr) -> Self {
-        Self { scheme: Scheme::Udp, target: Target::Literal(IpEndpoint::from(address)), token: None }
+        Self::at(Scheme::Udp, address)
+    }
+
+    /// An endpoint of `scheme` at a socket address, with nothing behind it; for schemes of hosts and ports.
+    pub fn at(scheme: Scheme, address: SocketAddr) -> Self {
+        let target = Target::Literal(IpEndpoint::from(address));
+        Self { scheme, target, path: String::new(), query: Query::default() }
     }
 
     /// `unix://` and an absolute path.
@@ -145,14 +171,46 @@ impl Endpoint {
 
     /// The link token that came with the endpoint.
     pub fn token(&self) -> Option<[u8; 32]> {
-        self.token
+        self.query.token
+    }
+
+    /// SHA-256 of the key (SubjectPublicKeyInfo) that the server's certificate must have; without it, authorities count.
+    pub fn pin(&self) -> Option<[u8; 32]> {
+        self.query.pin
+    }
+
+    /// The server name to ask for and to find in the certificate, where it is not the host's.
+    pub fn sni(&self) -> Option<&str> {
+        self.query.sni.as_deref()
+    }
+
+    /// The path of a WebSocket, from its first `/` on; empty where there is none.
+    pub fn url_path(&self) -> &str {
+        &self.path
     }
 
     /// The same endpoint with another token, or none.
     #[must_use]
     pub fn with_token(mut self, token: Option<[u8; 32]>) -> Self {
-        self.token = token;
+        self.query.token = token;
         self
+    }
+
+    /// The same endpoint with another pin, or none.
+    #[must_use]
+    pub fn with_pin(mut self, pin: Option<[u8; 32]>) -> Self {
+        self.query.pin = pin;
+        self
+    }
+
+    /// The same endpoint with another path of a WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// When it has characters that such paths have not, or too many.
+    pub fn with_url_path(mut self, path: &str) -> Result<Self, EndpointError> {
+        self.path = parse_url_path(path)?;
+        Ok(self)
     }
 
     /// The host as a resolver takes it, without brackets and with its zone, and the port. `None`: the scheme has none.
@@ -202,17 +260,23 @@ impl FromStr for Endpoint {
         if rest.contains('#') {
             return fail("an endpoint has no fragment (#)".to_owned());
         }
-        let (rest, token) = match rest.split_once('?') {
-            None => (rest, None),
-            Some((rest, query)) => (rest, Some(parse_query(query)?)),
+        let (rest, query) = match rest.split_once('?') {
+            None => (rest, Query::default()),
+            Some((rest, query)) => (rest, parse_query(scheme, query)?),
+        };
+        let (rest, path) = match (scheme, rest.find('/')) {
+            (Scheme::Ws | Scheme::Wss, Some(at)) => (&rest[..at], parse_url_path(&rest[at..])?),
+            _ => (rest, String::new()),
         };
         let target = match scheme {
-            Scheme::Udp => parse_target(rest)?,
+            Scheme::Udp | Scheme::Quic | Scheme::Tcp | Scheme::Tls | Scheme::Ws | Scheme::Wss => {
+                parse_target(rest)?
+            }
             Scheme::Unix => parse_path(rest)?,
             _ if rest.is_empty() => return fail(format!("nothing follows {scheme}://")),
             _ => Target::Opaque(rest.to_owned()),
         };
-        Ok(Self { scheme, target, token })
+        Ok(Self { scheme, target, path, query })
     }
 }
 
@@ -224,7 +288,19 @@ impl fmt::Display for Endpoint {
             Target::Name { host, port } => write!(f, "{host}:{port}")?,
             Target::Path(text) | Target::Opaque(text) => f.write_str(text)?,
         }
-        self.token.map_or(Ok(()), |token| write!(f, "?token={}", Addr::from_bytes(token)))
+        f.write_str(&self.path)?;
+        let Query { token, pin, sni } = &self.query;
+        let parts = [
+            token.map(|token| format!("token={}", Addr::from_bytes(token))),
+            pin.map(|pin| format!("pin={}", Addr::from_bytes(pin))),
+            sni.as_ref().map(|sni| format!("sni={sni}")),
+        ];
+        let mut mark = '?';
+        for part in parts.into_iter().flatten() {
+            write!(f, "{mark}{part}")?;
+            mark = '&';
+        }
+        Ok(())
     }
 }
 
@@ -381,13 +457,43 @@ fn parse_path(rest: &str) -> Result<Target, EndpointError> {
     Ok(Target::Path(rest.to_owned()))
 }
 
-fn parse_query(query: &str) -> Result<[u8; 32], EndpointError> {
-    let Some(("token", value)) = query.split_once('=') else {
-        return fail("after ? only token=… may follow".to_owned());
-    };
-    match value.parse::<Addr>() {
-        Ok(token) => Ok(*token.as_bytes()),
-        Err(_) => fail("a token has 43 characters of - 0-9 A-Z _ a-z; was it copied whole?".to_owned()),
+/// A path of unreserved characters, of those that separate, and of escapes (RFC 3986, section 3.3).
+fn parse_url_path(path: &str) -> Result<String, EndpointError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&byte);
+    if !path.starts_with('/') || path.len() > URL_PATH_MAX || !path.bytes().all(fits) {
+        return fail(format!(
+            "a path begins with / and has at most {URL_PATH_MAX} characters that URLs may have"
+        ));
+    }
+    Ok(path.to_owned())
+}
+
+fn parse_query(scheme: Scheme, query: &str) -> Result<Query, EndpointError> {
+    let has_certificate = matches!(scheme, Scheme::Quic | Scheme::Tls | Scheme::Wss);
+    let mut read = Query::default();
+    for part in query.split('&') {
+        let twice = match part.split_once('=') {
+            Some(("token", value)) => read.token.replace(parse_secret("token", value)?).is_some(),
+            Some(("pin", value)) if has_certificate => {
+                read.pin.replace(parse_secret("pin", value)?).is_some()
+            }
+            Some(("sni", value)) if has_certificate => read.sni.replace(parse_name(value)?).is_some(),
+            _ if has_certificate => {
+                return fail("after ? only token=…, pin=… and sni=… may follow".to_owned());
+            }
+            _ => return fail("after ? only token=… may follow".to_owned()),
+        };
+        if twice {
+            return fail("after ? something stands twice".to_owned());
+        }
+    }
+    Ok(read)
+}
+
+fn parse_secret(what: &str, text: &str) -> Result<[u8; 32], EndpointError> {
+    match text.parse::<Addr>() {
+        Ok(bytes) => Ok(*bytes.as_bytes()),
+        Err(_) => fail(format!("a {what} has 43 characters of - 0-9 A-Z _ a-z; was it copied whole?")),
     }
 }
 

@@ -21,6 +21,10 @@ fn endpoints_print_as_they_were_read() {
         "tor://abcdefgh.onion:2561".to_owned(),
         "i2p://abcdefgh.b32.i2p".to_owned(),
         "wss://host.example:443/path".to_owned(),
+        "ws://127.0.0.1:8080".to_owned(),
+        "tcp://[2001:db8::1]:2561".to_owned(),
+        format!("tls://203.0.113.7:443?token={token}&pin={token}&sni=host.example"),
+        format!("wss://host.example:443/a/b%20c?pin={token}"),
         "serial:///dev/ttyUSB0".to_owned(),
     ] {
         let endpoint: Endpoint = text.parse().unwrap();
@@ -30,6 +34,11 @@ fn endpoints_print_as_they_were_read() {
     assert_eq!(endpoint.token(), Some([7; 32]));
     assert_eq!(endpoint.host_port(), Some(("host.example".to_owned(), 2561)));
     assert_eq!(endpoint.socket_addr(), None);
+    let text = format!("wss://host.example:443/secret/path?sni=front.example&pin={token}");
+    let endpoint: Endpoint = text.parse().unwrap();
+    assert_eq!(endpoint.host_port(), Some(("host.example".to_owned(), 443)));
+    assert_eq!((endpoint.url_path(), endpoint.sni()), ("/secret/path", Some("front.example")));
+    assert_eq!((endpoint.pin(), endpoint.token()), (Some([7; 32]), None));
 }
 
 #[test]
@@ -58,6 +67,15 @@ fn an_almost_right_endpoint_is_refused_with_the_reason() {
         ("udp://host:2561/path", "port"),
         ("udp://host:2561?token=abc", "43 characters"),
         ("udp://host:2561?key=abc", "token"),
+        ("udp://host:2561?pin=abc", "only token"),
+        ("tls://host:443?pin=abc", "43 characters"),
+        ("tls://host:443?sni=a_b..c", "host name"),
+        ("tls://host:443?sni=a&sni=b", "twice"),
+        ("tls://host:443?", "may follow"),
+        ("tls://host:443/path", "port"),
+        ("tcp://host", "port is missing"),
+        ("wss://host/path", "port is missing"),
+        ("wss://host:443/pa\"th", "path"),
         ("udp://host:2561#x", "fragment"),
         ("udp://host :2561", "has no ' '"),
         ("udp://[fe80::1%]:2561", "zone"),
@@ -129,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_prints_to_itself(text in "(udp|unix|tcp|tor)://[-a-z0-9.:/%\\[\\]?=]{0,40}") {
+    fn what_is_read_prints_to_itself(text in "(udp|unix|tcp|tls|wss|tor)://[-a-z0-9.:/%\\[\\]?=&]{0,40}") {
         if let Ok(endpoint) = text.parse::<Endpoint>() {
             let again: Endpoint = endpoint.to_string().parse().unwrap();
             prop_assert_eq!(again, endpoint);

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use byway_identity::Addr;
 use byway_network::Class;
 
 use crate::{DialId, Endpoint, Place, Scheme};
@@ -34,6 +35,20 @@ pub enum DialError {
     /// The other side did not take the connection.
     #[error("refused or unreachable")]
     Unreachable,
+    /// The upstream proxy cannot be reached, or refuses.
+    #[error("the proxy (links.proxy) cannot be reached, or refuses to connect")]
+    Proxy,
+    /// The server's certificate does not fit; the text says how, and what helps.
+    #[error("the server's certificate {0}")]
+    Certificate(&'static str),
+    /// The server answers as it answers strangers.
+    #[error(
+        "the server answers as a web site: it is another one, its path (links.websocket.path) is another, or it has just started"
+    )]
+    Site,
+    /// The server answers as it answers strangers, and its clock shows another time.
+    #[error("the clocks differ: the server's is {0} s ahead of this machine's; set the wrong one")]
+    Clock(i64),
     /// This transport does not dial such endpoints.
     #[error("no transport for this kind of endpoint is on")]
     Unsupported,
@@ -99,6 +114,13 @@ pub trait Transport: Debug + Send {
 
     /// Starts to dial; the answer comes as [`Event::Dialled`].
     fn dial(&mut self, id: DialId, endpoint: &Endpoint);
+
+    /// The same, for transports whose first bytes depend on who is dialled: a server may hide from those who do not know
+    /// its address.
+    fn dial_peer(&mut self, id: DialId, peer: &Addr, endpoint: &Endpoint) {
+        let _ = peer;
+        self.dial(id, endpoint);
+    }
 
     /// Ends a connection; nothing happens where there is none.
     fn hang_up(&mut self, place: Place);

@@ -517,8 +517,8 @@ impl Core {
         let Some(main) = self.locals.get_mut(&self.main) else { return };
         match action {
             Action::Transmit { place, frame } => return out.push(Output::Transmit { place, frame }),
-            Action::Dial { id, transport, endpoint } => {
-                return out.push(Output::Dial { id, transport, endpoint });
+            Action::Dial { id, transport, peer, endpoint } => {
+                return out.push(Output::Dial { id, transport, peer, endpoint });
             }
             Action::HangUp { place } => return out.push(Output::HangUp { place }),
             Action::Up { hop, class, cost } => main.route(now, effects, |router, outbox| {

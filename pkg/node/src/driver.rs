@@ -350,9 +350,9 @@ impl Driver {
                     slot.outgoing.push_back((place, frame));
                 }
             }
-            Output::Dial { id, transport, endpoint } => {
+            Output::Dial { id, transport, peer, endpoint } => {
                 if let Some(slot) = self.slots.get_mut(usize::from(transport.0)) {
-                    slot.transport.dial(id, &endpoint);
+                    slot.transport.dial_peer(id, &peer, &endpoint);
                 }
             }
             Output::HangUp { place } => {

@@ -107,7 +107,9 @@ pub enum Output {
         id: DialId,
         /// By which transport.
         transport: TransportId,
-        /// Whom.
+        /// Who is expected there.
+        peer: Addr,
+        /// Where.
         endpoint: byway_link::Endpoint,
     },
     /// End a connection.

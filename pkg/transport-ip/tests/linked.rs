@@ -14,7 +14,7 @@ use byway_link::{
     Accept, Action, Config, Core, Endpoint, Event, LinkStatus, PeerConfig, Place, Transport, TransportId,
 };
 use byway_network::{Class, Family, Hop, NetworkId};
-use byway_transport_ip::{Udp, Unix};
+use byway_transport_ip::{Certificate, Front, Look, Site, Udp, Unix, Web};
 
 /// A transport, and frames that it has not taken yet.
 type Slot = (Box<dyn Transport>, VecDeque<(Place, Bytes)>);
@@ -60,8 +60,8 @@ impl Daemon {
                 Action::Transmit { place, frame } => {
                     self.transports[usize::from(place.transport.0)].1.push_back((place, frame));
                 }
-                Action::Dial { id, transport, endpoint } => {
-                    self.transports[usize::from(transport.0)].0.dial(id, &endpoint);
+                Action::Dial { id, transport, peer, endpoint } => {
+                    self.transports[usize::from(transport.0)].0.dial_peer(id, &peer, &endpoint);
                 }
                 Action::HangUp { place } => self.transports[usize::from(place.transport.0)].0.hang_up(place),
                 Action::Up { hop, .. } => self.up.push(hop),
@@ -200,4 +200,60 @@ async fn a_peer_over_udp_and_unix_has_two_links_and_each_family_its_own() {
     run(&mut [&mut a, &mut b], "one link less", |all| all[0].up == [over(Family::Ethernet)]).await;
     a.send(over(Family::Loopback), b"not over udp");
     assert_eq!(a.core.counters().dropped.not_up, 1);
+}
+
+fn web(look: Look, certificate: Option<Certificate>) -> Box<dyn Transport> {
+    let mut web = Web::new(TransportId(0), look, None);
+    let address = "127.0.0.1:0".parse().unwrap();
+    match look {
+        Look::Tcp => web.listen(address).unwrap(),
+        _ => {
+            let front = Front { me: addr(2), site: Site::Empty, path: "/secret".to_owned(), certificate };
+            web.hide(address, front).unwrap();
+        }
+    }
+    Box::new(web)
+}
+
+#[tokio::test]
+async fn two_daemons_link_over_tcp_tls_and_websocket_and_again_when_one_has_started_anew() {
+    let own = || Some(Certificate::generate("localhost").unwrap());
+    for (look, certificate, class, scheme) in [
+        (Look::Tcp, None, "ip/tcp", "tcp://"),
+        (Look::Tls, own(), "ip/tls", "tls://"),
+        (Look::WebSocket, None, "ip/websocket", "ws://"),
+        (Look::WebSocket, own(), "ip/websocket", "wss://"),
+        #[cfg(feature = "quic")]
+        (Look::Quic, own(), "ip/quic", "quic://"),
+    ] {
+        let mut a = Daemon::new(1, vec![Box::new(Web::new(TransportId(0), look, None))]);
+        let mut b = Daemon::new(2, vec![web(look, certificate)]);
+        b.peer(1, Vec::new());
+        let endpoints = b.transports[0].0.listening();
+        a.peer(2, endpoints.clone());
+        run(&mut [&mut a, &mut b], "linked", |all| all.iter().all(|daemon| daemon.up.len() == 1)).await;
+        let link = a.link(Family::Ip).unwrap();
+        assert_eq!(link.class.to_string(), class);
+        for (daemon, other) in [(&a, &endpoints[0]), (&b, &endpoints[0])] {
+            let shown = daemon.transports[0].0.describe(daemon.link(Family::Ip).unwrap().place);
+            assert!(shown.starts_with(scheme) && !shown.contains("pin"), "{shown} {other}");
+        }
+        let hop = a.up[0];
+        for size in [1, 1_000, 16_000, 60_000] {
+            a.send(hop, &vec![size as u8; size]);
+        }
+        run(&mut [&mut a, &mut b], "received", |all| all[1].received.len() == 4).await;
+        assert_eq!(b.received[3], vec![60_000u32 as u8; 60_000]);
+
+        // A daemon that dials and has started anew is linked again, whatever became of the connection before.
+        let mut again = Daemon::new(1, vec![Box::new(Web::new(TransportId(0), look, None))]);
+        drop(a);
+        again.peer(2, endpoints);
+        run(&mut [&mut again, &mut b], "linked again", |all| all.iter().all(|daemon| daemon.up.len() == 1))
+            .await;
+        let mut out = Vec::new();
+        again.core.shutdown(Instant::now(), &mut out);
+        again.apply(out);
+        run(&mut [&mut again, &mut b], "told of the end", |all| all[1].up.is_empty()).await;
+    }
 }

@@ -10,7 +10,7 @@ async fn all_faults_of_a_configuration_are_told_at_once_and_nothing_starts() {
     let world = World::new();
     let file = world.path("byway.toml");
     let text = "[node]\nkye = \"x\"\n[mancon]\ndefault = \"hihg\"\n[portal]\nmtu = 99999\n[links]\nudp.listen = [\"nowhere\"]\n\
-                tor.mode = \"embedded\"\n[[peers]]\naddr = \"x\"\nendpoints = [\"quic://h:1\"]\n";
+                tor.mode = \"embedded\"\n[[peers]]\naddr = \"x\"\nendpoints = [\"lan://eth0\"]\n";
     fs::write(&file, text).expect("ours");
     let path = file.display().to_string();
     let state = world.path("state").display().to_string();
@@ -24,7 +24,7 @@ async fn all_faults_of_a_configuration_are_told_at_once_and_nothing_starts() {
             (8, "links.udp.listen[0]"),
             (9, "links.tor.mode: Tor is not built into this version yet"),
             (11, "peers[0].addr: an address has 43 characters"),
-            (12, "peers[0].endpoints[0]: the transport quic is not built into this version yet"),
+            (12, "peers[0].endpoints[0]: the transport lan is not built into this version yet"),
         ] {
             let found = ran
                 .notes

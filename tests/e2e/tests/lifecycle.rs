@@ -127,7 +127,7 @@ async fn odd_peers_are_refused_and_nothing_is_kept_of_them() {
     for (args, status) in [
         (vec!["peer", "add", "short"], 2),
         (vec!["peer", "add", &one, "upd://h:1"], 2),
-        (vec!["peer", "add", &one, "quic://h:1"], 2),
+        (vec!["peer", "add", &one, "lan://eth0"], 2),
         (vec!["peer", "add", "--name", "a b", &one], 2),
         (vec!["peer", "add", &own], 2),
     ] {

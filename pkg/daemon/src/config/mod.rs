@@ -5,6 +5,7 @@
 //! on it.
 
 mod fault;
+mod links;
 mod parse;
 mod read;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use byway_api::ManCon;
 use byway_identity::{Addr, Ipv6Range};
 use byway_link::{Accept, Endpoint};
 use byway_portal::Allow;
+use byway_transport_ip::Proxy;
 
 pub use fault::{Fault, Faults};
 pub(crate) use parse::{known_peers, petname};
@@ -149,6 +151,50 @@ pub struct Links {
     pub accept: Accept,
     /// Where UDP listens.
     pub udp: Vec<SocketAddr>,
+    /// What TCP, TLS and WebSocket go out through.
+    pub proxy: Option<Proxy>,
+    /// Where QUIC listens.
+    pub quic: Vec<SocketAddr>,
+    /// Where TCP listens.
+    pub tcp: Vec<SocketAddr>,
+    /// `[links.tls]`.
+    pub tls: Tls,
+    /// `[links.websocket]`.
+    pub websocket: WebSocket,
+}
+
+/// Links that look like a browser and a web server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// What strangers get, at WebSocket's listeners too.
+    pub site: Site,
+    /// Files with a chain of certificates and its key, as PEM; none: made by the daemon, and kept.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// What strangers get.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Site {
+    /// Nothing is found.
+    #[default]
+    Empty,
+    /// The page in this file; relative paths start at the state directory.
+    Page(PathBuf),
+    /// What this server says.
+    Upstream(SocketAddr),
+}
+
+/// Links over WebSocket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebSocket {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// The path at which links begin.
+    pub path: String,
+    /// Whether it speaks TLS itself; else a reverse proxy does.
+    pub tls: bool,
 }
 
 /// Encryption, on links and end to end.
@@ -245,6 +291,11 @@ impl Default for Config {
             links: Links {
                 accept: Accept::Peers,
                 udp: vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 2561))],
+                proxy: None,
+                quic: Vec::new(),
+                tcp: Vec::new(),
+                tls: Tls::default(),
+                websocket: WebSocket::default(),
             },
             session: Session { ciphers: vec![Cipher::Aes], ratchet: Duration::from_secs(120) },
             peers: Vec::new(),

@@ -6,18 +6,24 @@ use std::time::Duration;
 
 use byway_api::ManCon;
 use byway_identity::Addr;
-use byway_link::{Accept, Endpoint, Scheme};
+use byway_link::{Endpoint, Scheme};
 use byway_portal::{Allow, Ports, Who};
 use toml::de::DeTable;
 
 use super::fault::{Log, suggest};
 use super::read::{Section, Value};
-use super::{
-    Cipher, Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Protocol, Session,
-};
+use super::{Cipher, Config, Faults, Levels, Listen, LogLevel, Network, Peer, Portal, Protocol, Session};
 
 /// Schemes whose transports are built in.
-const BUILT_IN: [Scheme; 1] = [Scheme::Udp];
+const BUILT_IN: &[Scheme] = &[
+    Scheme::Udp,
+    Scheme::Tcp,
+    Scheme::Tls,
+    Scheme::Ws,
+    Scheme::Wss,
+    #[cfg(feature = "quic")]
+    Scheme::Quic,
+];
 
 /// Longest name of a Linux network device, in bytes.
 const DEVICE_NAME_MAX: usize = 15;
@@ -39,7 +45,7 @@ pub(super) fn config(text: &str, file: &str) -> Result<Config, Faults> {
     network(root.section("network"), &mut config.network);
     mancon(root.section("mancon"), &mut config.mancon);
     portal(root.section("portal"), &names, &mut config.portal);
-    links(root.section("links"), &mut config.links);
+    super::links::links(root.section("links"), &mut config.links);
     session(root.section("session"), &mut config.session);
     proxy(root.section("proxy"));
     let mut section = root.section("log");
@@ -189,67 +195,6 @@ fn portal(mut section: Section<'_, '_>, names: &HashMap<String, Addr>, portal: &
     section.finish();
 }
 
-fn links(mut section: Section<'_, '_>, links: &mut Links) {
-    links.accept = section.parsed("accept", links.accept, |value, text| {
-        value.choice(text, &[("peers", Accept::Peers), ("network", Accept::Network)])
-    });
-    section.parsed("proxy", (), |value, text| asks_nothing(value, text, "an upstream proxy"));
-
-    let mut udp = section.section("udp");
-    links.udp = udp.list("listen", links.udp.clone(), |value, text| {
-        let address = text.parse::<SocketAddr>();
-        let help = || Some("an example is \"[::]:2561\"".to_owned());
-        address.map_err(|_| value.fault(format!("{text:?} is no IP address with a port"), help())).ok()
-    });
-    udp.finish();
-
-    for (name, what) in [("quic", "QUIC"), ("tcp", "TCP"), ("tls", "TLS"), ("websocket", "WebSocket")] {
-        let mut transport = section.section(name);
-        transport.list("listen", Vec::new(), |value, text| {
-            value.read::<SocketAddr>(text)?;
-            value.not_built(&format!("links over {what}"), "listen = []");
-            Some(())
-        });
-        let words = match name {
-            "tls" => Some("site"),
-            "websocket" => Some("path"),
-            _ => None,
-        };
-        if let Some(key) = words {
-            transport.parsed(key, (), |value, text| asks_nothing(value, text, what));
-        }
-        transport.finish();
-    }
-
-    let mut tor = section.section("tor");
-    mode(&mut tor, "Tor", &[("off", true), ("embedded", false), ("system", false)]);
-    tor.list("bridges", Vec::new(), |value, text| asks_nothing(value, text, "Tor"));
-    tor.finish();
-
-    let mut i2p = section.section("i2p");
-    mode(&mut i2p, "I2P", &[("off", true), ("embedded", false), ("sam", false)]);
-    i2p.parsed("sam", (), |value, text| value.read::<SocketAddr>(text).map(drop));
-    i2p.finish();
-
-    let mut lan = section.section("lan");
-    for key in ["interfaces", "adhoc"] {
-        lan.list(key, Vec::new(), |value, text| asks_nothing(value, text, "discovery on the LAN"));
-    }
-    lan.finish();
-
-    for mut serial in section.sections("serial") {
-        serial.fault(
-            "links over serial lines are not built into this version yet",
-            Some("leave them out".into()),
-        );
-        serial.parsed("device", (), |_, _| Some(()));
-        serial.number("baud", 115_200u32);
-        serial.parsed("framing", (), |value, text| value.choice(text, &[("kiss", ()), ("hdlc", ())]));
-        serial.finish();
-    }
-    section.finish();
-}
-
 fn session(mut section: Section<'_, '_>, session: &mut Session) {
     let default = session.ciphers.iter().copied().map(Some).collect();
     let ciphers = section.list("ciphers", default, |value, text| {
@@ -316,17 +261,8 @@ fn peers(sections: Vec<Section<'_, '_>>) -> (Vec<Peer>, HashMap<String, Addr>) {
     (peers, names)
 }
 
-fn mode(section: &mut Section<'_, '_>, what: &str, modes: &[(&str, bool)]) {
-    section.parsed("mode", (), |value, text| {
-        if !value.choice(text, modes)? {
-            value.not_built(what, r#"mode = "off""#);
-        }
-        Some(())
-    });
-}
-
 /// Only an empty text asks for nothing.
-fn asks_nothing(value: &Value<'_, '_>, text: &str, what: &str) -> Option<()> {
+pub(super) fn asks_nothing(value: &Value<'_, '_>, text: &str, what: &str) -> Option<()> {
     if !text.is_empty() {
         value.not_built(what, "nothing here");
     }
@@ -341,7 +277,7 @@ fn optional_level(value: &Value<'_, '_>, text: &str) -> Option<Option<ManCon>> {
     if text.is_empty() { Some(None) } else { level(value, text).map(Some) }
 }
 
-fn path(value: &Value<'_, '_>, text: &str) -> Option<std::path::PathBuf> {
+pub(super) fn path(value: &Value<'_, '_>, text: &str) -> Option<std::path::PathBuf> {
     if text.is_empty() || text.contains('\0') || text.ends_with('/') {
         value.fault(format!("{text:?} names no file"), None);
         return None;
@@ -427,7 +363,8 @@ pub(crate) fn read_endpoint(text: &str) -> Result<Endpoint, (String, Option<Stri
         }
         Some(_) => {
             let what = format!("the transport {scheme} is not built into this version yet");
-            Err((what, Some("write only udp:// endpoints".into())))
+            let names = BUILT_IN.iter().map(|known| known.name()).collect::<Vec<_>>().join(", ");
+            Err((what, Some(format!("write endpoints of {names}"))))
         }
         None => {
             let (built_in, others): (Vec<_>, Vec<_>) =

@@ -78,7 +78,7 @@ impl Core {
                     self.next_dial += 1;
                     slot.dialler.looking_up.push(endpoint.clone());
                     self.dials.insert(id, Dial { peer: *addr, lane, endpoint: endpoint.clone() });
-                    out.push(Action::Dial { id, transport, endpoint });
+                    out.push(Action::Dial { id, transport, peer: *addr, endpoint });
                 }
                 Step::Connect { place, token } => {
                     if let State::Round(round) = &mut slot.dialler.state {
@@ -143,8 +143,12 @@ impl Core {
             Err(why) => {
                 peer.trouble = Some(why.to_string());
                 match why {
-                    DialError::Name => slot.dialler.at_least(Duration::from_secs(2)),
-                    DialError::Unsupported => slot.dialler.at_least(Duration::from_secs(15)),
+                    DialError::Name | DialError::Proxy | DialError::Site => {
+                        slot.dialler.at_least(Duration::from_secs(2));
+                    }
+                    DialError::Unsupported | DialError::Certificate(_) | DialError::Clock(_) => {
+                        slot.dialler.at_least(Duration::from_secs(15));
+                    }
                     DialError::Unreachable => {}
                 }
             }
