@@ -96,6 +96,9 @@ pub enum StartError {
         /// What helps, after "; ", if that is known.
         help: &'static str,
     },
+    /// Links over Tor cannot be opened.
+    #[error("links.tor: {0}")]
+    Tor(#[from] byway_transport_tor::OpenError),
     /// The system refuses something else.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -181,7 +184,7 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
     let own = key.public().addr();
     let mut signals = Signals::new()?;
     let listeners = Listeners::open(&config.api.listen, &state, socket).await?;
-    let crate::transports::Opened { transports, ports } = crate::transports::open(&config)?;
+    let crate::transports::Opened { transports, ports } = crate::transports::open(&config, state.path())?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let peers = runtime_peers.over(&config.peers).into_values().filter(|peer| peer.addr != own);
     let core = byway_node::Config {

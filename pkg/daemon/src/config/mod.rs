@@ -19,6 +19,7 @@ use byway_api::ManCon;
 use byway_identity::{Addr, Ipv6Range};
 use byway_link::{Accept, Endpoint};
 use byway_portal::Allow;
+use byway_transport_tor::ControlPlace;
 
 pub use fault::{Fault, Faults};
 pub(crate) use parse::{known_peers, petname};
@@ -149,6 +150,21 @@ pub struct Links {
     pub accept: Accept,
     /// Where UDP listens.
     pub udp: Vec<SocketAddr>,
+    /// `links.tor`, unless its mode is `off`.
+    pub tor: Option<Tor>,
+}
+
+/// Links through a tor that runs on this machine (`mode = "system"`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tor {
+    /// Its SOCKS port.
+    pub socks: SocketAddr,
+    /// Its control port; none: others cannot dial this node over Tor.
+    pub control: Option<ControlPlace>,
+    /// The file with the control port's password; none: tor's cookie. Relative paths start at the state directory.
+    pub password_file: Option<PathBuf>,
+    /// The port of the onion service.
+    pub port: u16,
 }
 
 /// Encryption, on links and end to end.
@@ -245,9 +261,21 @@ impl Default for Config {
             links: Links {
                 accept: Accept::Peers,
                 udp: vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 2561))],
+                tor: None,
             },
             session: Session { ciphers: vec![Cipher::Aes], ratchet: Duration::from_secs(120) },
             peers: Vec::new(),
+        }
+    }
+}
+
+impl Default for Tor {
+    fn default() -> Self {
+        Self {
+            socks: SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 9050)),
+            control: Some(ControlPlace::Unix("/run/tor/control".into())),
+            password_file: None,
+            port: 2561,
         }
     }
 }

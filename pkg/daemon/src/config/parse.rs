@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use byway_api::ManCon;
 use byway_identity::Addr;
-use byway_link::{Accept, Endpoint, Scheme};
+use byway_link::{Accept, Endpoint, EndpointError, Scheme};
 use byway_portal::{Allow, Ports, Who};
+use byway_transport_tor::{ControlPlace, OnionAddress};
 use toml::de::DeTable;
 
 use super::fault::{Log, suggest};
 use super::read::{Section, Value};
 use super::{
-    Cipher, Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Protocol, Session,
+    Cipher, Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Protocol, Session, Tor,
 };
 
 /// Schemes whose transports are built in.
-const BUILT_IN: [Scheme; 1] = [Scheme::Udp];
+const BUILT_IN: [Scheme; 2] = [Scheme::Udp, Scheme::Tor];
 
 /// Longest name of a Linux network device, in bytes.
 const DEVICE_NAME_MAX: usize = 15;
@@ -221,13 +222,10 @@ fn links(mut section: Section<'_, '_>, links: &mut Links) {
         transport.finish();
     }
 
-    let mut tor = section.section("tor");
-    mode(&mut tor, "Tor", &[("off", true), ("embedded", false), ("system", false)]);
-    tor.list("bridges", Vec::new(), |value, text| asks_nothing(value, text, "Tor"));
-    tor.finish();
+    links.tor = tor(section.section("tor"));
 
     let mut i2p = section.section("i2p");
-    mode(&mut i2p, "I2P", &[("off", true), ("embedded", false), ("sam", false)]);
+    mode(&mut i2p, "a router for I2P of Byway's own", &[("off", true), ("embedded", false), ("sam", false)]);
     i2p.parsed("sam", (), |value, text| value.read::<SocketAddr>(text).map(drop));
     i2p.finish();
 
@@ -248,6 +246,40 @@ fn links(mut section: Section<'_, '_>, links: &mut Links) {
         serial.finish();
     }
     section.finish();
+}
+
+/// What is asked of a system's tor, if anything is; what is written beside `mode = "off"` must be in order all the same.
+fn tor(mut section: Section<'_, '_>) -> Option<Tor> {
+    let is_on =
+        mode(&mut section, "a tor of Byway's own", &[("off", true), ("system", true), ("embedded", false)]);
+    let default = Tor::default();
+    let tor = Tor {
+        socks: section.parsed("socks", default.socks, loopback),
+        control: section.parsed("control", default.control, |value, text| {
+            if text.is_empty() {
+                return Some(None);
+            }
+            let place = text.parse::<ControlPlace>();
+            place.map_err(|error| value.fault(error.to_string(), None)).ok().map(Some)
+        }),
+        password_file: section.parsed("password_file", None, |value, text| match text {
+            "" => Some(None),
+            text => path(value, text).map(Some),
+        }),
+        port: section.number("port", default.port),
+    };
+    if tor.port == 0 {
+        section.fault_at("port", "there is no port 0", None);
+    }
+    section.list("bridges", Vec::new(), |value, text| {
+        asks_nothing(
+            value,
+            text,
+            "a tor of Byway's own, whose bridges these would be (a system's tor has its own),",
+        )
+    });
+    section.finish();
+    is_on.then_some(tor)
 }
 
 fn session(mut section: Section<'_, '_>, session: &mut Session) {
@@ -316,13 +348,30 @@ fn peers(sections: Vec<Section<'_, '_>>) -> (Vec<Peer>, HashMap<String, Addr>) {
     (peers, names)
 }
 
-fn mode(section: &mut Section<'_, '_>, what: &str, modes: &[(&str, bool)]) {
-    section.parsed("mode", (), |value, text| {
-        if !value.choice(text, modes)? {
-            value.not_built(what, r#"mode = "off""#);
+/// Whether a mode other than `off` is chosen, of those that are built in.
+fn mode(section: &mut Section<'_, '_>, what: &str, modes: &[(&str, bool)]) -> bool {
+    section.parsed("mode", false, |value, text| {
+        let is_built = value.choice(text, modes)?;
+        if !is_built {
+            let built: Vec<_> = modes.iter().filter(|(_, is_built)| *is_built).collect();
+            let built: Vec<_> = built.iter().map(|(name, _)| format!("mode = {name:?}")).collect();
+            value.not_built(what, &built.join(" or "));
         }
-        Some(())
-    });
+        Some(is_built && text != "off")
+    })
+}
+
+/// An address of this machine: what goes there is not encrypted.
+fn loopback(value: &Value<'_, '_>, text: &str) -> Option<SocketAddr> {
+    let address = value.read::<SocketAddr>(text)?;
+    if !address.ip().is_loopback() {
+        value.fault(
+            "what goes there would cross a network unprotected: an address of this machine is wanted, like \"127.0.0.1:…\"",
+            None,
+        );
+        return None;
+    }
+    Some(address)
 }
 
 /// Only an empty text asks for nothing.
@@ -423,11 +472,15 @@ pub(crate) fn read_endpoint(text: &str) -> Result<Endpoint, (String, Option<Stri
     };
     match Scheme::ALL.iter().find(|known| known.name() == scheme) {
         Some(known) if BUILT_IN.contains(known) => {
-            text.parse().map_err(|error: byway_link::EndpointError| (error.to_string(), None))
+            let endpoint: Endpoint =
+                text.parse().map_err(|error: EndpointError| (error.to_string(), None))?;
+            check(&endpoint).map_err(|what| (what, None))?;
+            Ok(endpoint)
         }
         Some(_) => {
             let what = format!("the transport {scheme} is not built into this version yet");
-            Err((what, Some("write only udp:// endpoints".into())))
+            let names = BUILT_IN.map(|known| format!("{known}://")).join(", ");
+            Err((what, Some(format!("those that are have endpoints that begin with {names}"))))
         }
         None => {
             let (built_in, others): (Vec<_>, Vec<_>) =
@@ -437,6 +490,16 @@ pub(crate) fn read_endpoint(text: &str) -> Result<Endpoint, (String, Option<Stri
             let help = format!("{help} (known but not built in: {})", names(others).join(", "));
             Err((format!("{scheme:?} is no transport"), Some(help)))
         }
+    }
+}
+
+/// Finds errors in endpoints whose names have a check of their own.
+fn check(endpoint: &Endpoint) -> Result<(), String> {
+    match (endpoint.scheme(), endpoint.opaque()) {
+        (Scheme::Tor, Some(text)) => {
+            OnionAddress::parse_with_port(text).map(drop).map_err(|error| error.to_string())
+        }
+        _ => Ok(()),
     }
 }
 
