@@ -386,13 +386,13 @@ pub(crate) fn core_levels(levels: config::Levels) -> byway_node::Levels {
 /// What the levels rule out, while UDP is the only transport.
 pub(crate) fn level_warnings(config: &Config) -> Vec<String> {
     let level = config.mancon.default.max(config.mancon.floor);
-    if config.links.tor.is_some() {
+    if config.links.tor.is_some() || config.links.i2p.is_some() {
         return Vec::new();
     }
     if !config.mancon.direct {
         return vec![
             "no clear links are opened (mancon.direct is false), and no other transport is on, so nothing leaves this machine: \
-             turn one on (links.tor.mode), or, where being seen is harmless, `byway up --direct`"
+             turn one on (links.tor.mode, links.i2p.mode), or, where being seen is harmless, `byway up --direct`"
                 .into(),
         ];
     }
@@ -404,7 +404,7 @@ pub(crate) fn level_warnings(config: &Config) -> Vec<String> {
         };
         return vec![format!(
             "requests at {level}, the level of those that name none, use no clear link, and no other transport is \
-             on: turn one on (links.tor.mode), or {remedy}"
+             on: turn one on (links.tor.mode, links.i2p.mode), or {remedy}"
         )];
     }
     Vec::new()

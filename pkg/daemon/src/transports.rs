@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use byway_link::{Transport, TransportId};
+use byway_transport_i2p::I2p;
 use byway_transport_ip::{Offload, Options, Udp, UdpPort};
 use byway_transport_tor::{Control, Tor};
 
@@ -33,6 +34,10 @@ pub(crate) fn open(config: &Config, state: &Path) -> Result<Opened, StartError> 
         let config = byway_transport_tor::Config { socks: config.socks, service, port: config.port };
         let tor = Tor::open(opened.next(), config)?;
         opened.transports.push(Box::new(tor));
+    }
+    if let Some(crate::config::I2p { sam, tunnels }) = config.links.i2p {
+        let config = byway_transport_i2p::Config { sam, folder: state.join("i2p"), tunnels };
+        opened.transports.push(Box::new(I2p::open(opened.next(), config)));
     }
     Ok(opened)
 }

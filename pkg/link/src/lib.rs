@@ -78,6 +78,7 @@ mod config;
 mod control;
 mod core;
 mod dialler;
+mod dials;
 mod endpoint;
 mod link;
 mod liveness;
@@ -96,6 +97,7 @@ pub use byway_session::Ciphers;
 pub use config::{
     Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerState, PeerStatus,
 };
+pub use dials::Dials;
 pub use endpoint::{Endpoint, EndpointError, IpEndpoint, Scheme};
 pub use lookups::Lookups;
 pub use memory::{Memory, MemoryHub};

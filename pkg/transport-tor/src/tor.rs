@@ -1,18 +1,18 @@
 //! Links over Tor as a [`Transport`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use byway_identity::OsEntropy;
 use byway_identity::keyfile::KeyFileError;
 use byway_link::{
-    Backoff, Condition, DialError, DialId, Endpoint, Event, Lookups, Place, Profile, Remote, Scheme,
-    StreamCounters, Streams, Transport, TransportId,
+    Condition, DialError, DialId, Dials, Endpoint, Event, Place, Profile, Remote, Scheme, StreamCounters,
+    Streams, Transport, TransportId,
 };
 use byway_network::{Class, Family};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,12 +51,7 @@ pub struct Tor {
     outlet: Outlet,
     streams: Streams<TcpStream>,
     service: Option<Service>,
-    dials: Lookups<TcpStream>,
-    /// Where each dial that is under way leads.
-    under_way: HashMap<DialId, Endpoint>,
-    /// Endpoints that failed, and when to try again.
-    pauses: HashMap<Endpoint, (Backoff, Instant)>,
-    pending: VecDeque<Event>,
+    dials: Dials<TcpStream>,
 }
 
 /// What lets others in.
@@ -71,11 +66,6 @@ struct Service {
 const OUTGOING_MAX: usize = 256 << 10;
 /// How long a dial may take, the pause before it included.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Pause after an endpoint's first failure, and after many.
-const PAUSE: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Endpoints whose failures are remembered: eight for each of as many peers as a daemon has.
-const PAUSES_MAX: usize = 8 * 1_024;
 
 impl Tor {
     /// Links through the tor of `config`. Nothing is asked of it before this returns, so a dead one delays nobody.
@@ -95,10 +85,7 @@ impl Tor {
             outlet: Outlet::new(config.socks),
             streams: Streams::new(id, OUTGOING_MAX),
             service: service.transpose()?,
-            dials: Lookups::new(),
-            under_way: HashMap::new(),
-            pauses: HashMap::new(),
-            pending: VecDeque::new(),
+            dials: Dials::new(),
         })
     }
 
@@ -110,25 +97,6 @@ impl Tor {
     /// What was counted since the start.
     pub fn counters(&self) -> StreamCounters {
         self.streams.counters()
-    }
-
-    fn dial_ended(&mut self, id: DialId, result: Result<TcpStream, DialError>) -> Event {
-        let Some(endpoint) = self.under_way.remove(&id) else {
-            return Event::Dialled { id, result: Err(DialError::Unreachable) };
-        };
-        let result = result.and_then(|stream| {
-            self.pauses.remove(&endpoint);
-            let _ = stream.set_nodelay(true);
-            let place = self.streams.dialled(stream, endpoint.clone(), BytesMut::new());
-            place.map(|place| vec![place]).ok_or(DialError::Unreachable)
-        });
-        if result.is_err() && (self.pauses.len() < PAUSES_MAX || self.pauses.contains_key(&endpoint)) {
-            let now = Instant::now();
-            let (backoff, until) =
-                self.pauses.entry(endpoint).or_insert((Backoff::new(PAUSE, PAUSE_MAX), now));
-            *until = now + backoff.failed(&mut OsEntropy);
-        }
-        Event::Dialled { id, result }
     }
 
     fn accept(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Event>) {
@@ -179,12 +147,9 @@ impl Transport for Tor {
         });
         let (address, port) = match target {
             Ok(target) => target,
-            Err(why) => {
-                self.pending.push_back(Event::Dialled { id, result: Err(why) });
-                return;
-            }
+            Err(why) => return self.dials.refuse(id, why),
         };
-        let until = self.pauses.get(endpoint).map(|(_, until)| *until);
+        let until = self.dials.not_before(endpoint);
         let ready = self.service.as_ref().map(|service| service.status.clone());
         let (outlet, host) = (self.outlet.clone(), address.to_string());
         let connect = async move {
@@ -198,10 +163,7 @@ impl Transport for Tor {
             outlet.connect(&host, port, host.as_bytes()).await
         };
         let late = DialError::Told("Tor did not reach the onion service in time".to_owned());
-        match self.dials.start(id, PATIENCE, late, connect) {
-            Ok(()) => drop(self.under_way.insert(id, endpoint.clone())),
-            Err(why) => self.pending.push_back(Event::Dialled { id, result: Err(why) }),
-        }
+        self.dials.start(id, endpoint, PATIENCE, late, connect);
     }
 
     fn hang_up(&mut self, place: Place) {
@@ -236,10 +198,13 @@ impl Transport for Tor {
 
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Event>) -> Poll<io::Result<()>> {
         let before = batch.len();
-        batch.extend(self.pending.drain(..));
         while let Poll::Ready((id, result)) = self.dials.poll(cx) {
-            let event = self.dial_ended(id, result);
-            batch.push(event);
+            let result = result.and_then(|(stream, endpoint)| {
+                let _ = stream.set_nodelay(true);
+                let place = self.streams.dialled(stream, endpoint, BytesMut::new());
+                place.map(|place| vec![place]).ok_or(DialError::Unreachable)
+            });
+            batch.push(Event::Dialled { id, result });
         }
         self.accept(cx, batch);
         self.streams.receive(cx, batch);

@@ -268,10 +268,10 @@ async fn failures_are_told_apart_and_the_next_attempt_waits() {
         [(4, "is its name right"), (5, "take this port"), (6, "in time"), (1, "no way"), (2, "SocksPolicy")]
     {
         fake.shared.lock().expect("whole").code = Some(code);
-        tor.pauses.clear();
+        tor.dials = Dials::new();
         let told = dial(&mut tor, &endpoint).await.expect_err("refused").to_string();
         assert!(told.contains(part), "{code}: {told}");
-        assert!(tor.pauses[&endpoint].1 > Instant::now(), "it is in no hurry");
+        assert!(tor.dials.not_before(&endpoint).is_some(), "it is in no hurry");
     }
     for odd in ["tor://short.onion:1", "tor://nothing", "tor://example.org:80"] {
         let told = dial(&mut tor, &odd.parse().expect("an endpoint")).await.expect_err("wrong");
@@ -286,20 +286,6 @@ async fn failures_are_told_apart_and_the_next_attempt_waits() {
     assert!(tor.listening().is_empty() && tor.condition() == Condition::Ready);
     let told = dial(&mut tor, &endpoint).await.expect_err("nobody there").to_string();
     assert!(told.contains("SOCKS port") && told.contains("links.tor.socks"), "{told}");
-}
-
-#[tokio::test]
-async fn no_more_endpoints_are_remembered_than_a_daemon_has() {
-    let nobody = bind().await.local_addr().expect("bound");
-    let mut tor =
-        Tor::open(TransportId(0), Config { socks: nobody, service: None, port: 1 }).expect("opened");
-    for number in 0..PAUSES_MAX as u64 + 100 {
-        let endpoint = format!("tor://x.onion:{}", number % 60_000 + 1).parse().expect("an endpoint");
-        tor.under_way.insert(DialId(number), endpoint);
-        tor.dial_ended(DialId(number), Err(DialError::Unreachable));
-    }
-    assert_eq!(tor.pauses.len(), PAUSES_MAX);
-    assert!(tor.under_way.is_empty());
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use byway_api::ManCon;
 use byway_identity::{Addr, Ipv6Range};
 use byway_link::{Accept, Endpoint};
 use byway_portal::Allow;
+use byway_transport_i2p::Tunnels;
 use byway_transport_tor::ControlPlace;
 
 pub use fault::{Fault, Faults};
@@ -152,6 +153,17 @@ pub struct Links {
     pub udp: Vec<SocketAddr>,
     /// `links.tor`, unless its mode is `off`.
     pub tor: Option<Tor>,
+    /// `links.i2p`, unless its mode is `off`.
+    pub i2p: Option<I2p>,
+}
+
+/// Links through an I2P router that runs on this machine (`mode = "sam"`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct I2p {
+    /// Its SAM bridge.
+    pub sam: SocketAddr,
+    /// The tunnels of this node's session.
+    pub tunnels: Tunnels,
 }
 
 /// Links through a tor that runs on this machine (`mode = "system"`).
@@ -262,10 +274,17 @@ impl Default for Config {
                 accept: Accept::Peers,
                 udp: vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 2561))],
                 tor: None,
+                i2p: None,
             },
             session: Session { ciphers: vec![Cipher::Aes], ratchet: Duration::from_secs(120) },
             peers: Vec::new(),
         }
+    }
+}
+
+impl Default for I2p {
+    fn default() -> Self {
+        Self { sam: SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 7656)), tunnels: Tunnels::default() }
     }
 }
 

@@ -8,17 +8,19 @@ use byway_api::ManCon;
 use byway_identity::Addr;
 use byway_link::{Accept, Endpoint, EndpointError, Scheme};
 use byway_portal::{Allow, Ports, Who};
+use byway_transport_i2p::I2pName;
 use byway_transport_tor::{ControlPlace, OnionAddress};
 use toml::de::DeTable;
 
 use super::fault::{Log, suggest};
 use super::read::{Section, Value};
 use super::{
-    Cipher, Config, Faults, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Protocol, Session, Tor,
+    Cipher, Config, Faults, I2p, Levels, Links, Listen, LogLevel, Network, Peer, Portal, Protocol, Session,
+    Tor,
 };
 
 /// Schemes whose transports are built in.
-const BUILT_IN: [Scheme; 2] = [Scheme::Udp, Scheme::Tor];
+const BUILT_IN: [Scheme; 3] = [Scheme::Udp, Scheme::Tor, Scheme::I2p];
 
 /// Longest name of a Linux network device, in bytes.
 const DEVICE_NAME_MAX: usize = 15;
@@ -224,10 +226,7 @@ fn links(mut section: Section<'_, '_>, links: &mut Links) {
 
     links.tor = tor(section.section("tor"));
 
-    let mut i2p = section.section("i2p");
-    mode(&mut i2p, "a router for I2P of Byway's own", &[("off", true), ("embedded", false), ("sam", false)]);
-    i2p.parsed("sam", (), |value, text| value.read::<SocketAddr>(text).map(drop));
-    i2p.finish();
+    links.i2p = i2p(section.section("i2p"));
 
     let mut lan = section.section("lan");
     for key in ["interfaces", "adhoc"] {
@@ -280,6 +279,24 @@ fn tor(mut section: Section<'_, '_>) -> Option<Tor> {
     });
     section.finish();
     is_on.then_some(tor)
+}
+
+/// The same for an I2P router.
+fn i2p(mut section: Section<'_, '_>) -> Option<I2p> {
+    let modes = [("off", true), ("sam", true), ("embedded", false)];
+    let is_on = mode(&mut section, "an I2P router of Byway's own", &modes);
+    let mut i2p = I2p::default();
+    i2p.sam = section.parsed("sam", i2p.sam, loopback);
+    i2p.tunnels.length = section.number("tunnel_length", i2p.tunnels.length);
+    i2p.tunnels.count = section.number("tunnel_count", i2p.tunnels.count);
+    if !(1..=7).contains(&i2p.tunnels.length) {
+        section.fault_at("tunnel_length", "a tunnel leads through 1 to 7 routers", None);
+    }
+    if !(1..=16).contains(&i2p.tunnels.count) {
+        section.fault_at("tunnel_count", "a session has 1 to 16 tunnels in each direction", None);
+    }
+    section.finish();
+    is_on.then_some(i2p)
 }
 
 fn session(mut section: Section<'_, '_>, session: &mut Session) {
@@ -499,6 +516,7 @@ fn check(endpoint: &Endpoint) -> Result<(), String> {
         (Scheme::Tor, Some(text)) => {
             OnionAddress::parse_with_port(text).map(drop).map_err(|error| error.to_string())
         }
+        (Scheme::I2p, Some(text)) => text.parse::<I2pName>().map(drop).map_err(|error| error.to_string()),
         _ => Ok(()),
     }
 }

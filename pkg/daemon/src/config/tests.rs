@@ -99,7 +99,7 @@ fn what_is_not_built_in_is_refused_and_its_absence_accepted() {
         "links.websocket = { listen = [], path = \"/secret\" }",
         "links.tor.mode = \"embedded\"",
         "links.tor.bridges = [\"obfs4 …\"]",
-        "links.i2p.mode = \"sam\"",
+        "links.i2p.mode = \"embedded\"",
         "links.lan.interfaces = [\"*\"]",
         "links.lan.adhoc = [\"wlan1\"]",
         "links.serial = [{ device = \"/dev/ttyUSB0\" }]",
@@ -303,5 +303,33 @@ fn a_mistyped_onion_name_is_found_before_anybody_dials_it() {
     for (odd, part) in [(good.replace("pg6", "pg7"), "mistyped"), (good.replace(":2561", ""), "tor://NAME")] {
         let faults = faults(&text(&odd));
         assert!(faults[0].0 == 3 && faults[0].1.contains(part), "{odd}: {faults:?}");
+    }
+}
+
+#[test]
+fn an_i2p_router_of_the_system_is_asked_for_with_its_tunnels() {
+    let i2p = |text: &str| Config::parse(text, "x").map(|config| config.links.i2p);
+    assert_eq!(i2p("links.i2p.mode = \"sam\""), Ok(Some(I2p::default())));
+    assert_eq!(i2p("links.i2p.tunnel_length = 1"), Ok(None), "nothing is on that is not switched on");
+    let text = "[links.i2p]\nmode = \"sam\"\nsam = \"[::1]:7000\"\ntunnel_length = 1\ntunnel_count = 16\n";
+    let sam = "[::1]:7000".parse().expect("an address");
+    assert_eq!(i2p(text), Ok(Some(I2p { sam, tunnels: Tunnels { length: 1, count: 16 } })));
+    let text = "[links.i2p]\nsam = \"192.0.2.1:7656\"\ntunnel_length = 0\ntunnel_count = 17\n";
+    let faults = faults(text);
+    for (line, part) in [(2, "cross a network"), (3, "1 to 7"), (4, "1 to 16")] {
+        assert!(
+            faults.iter().any(|(at, text)| *at == line && text.contains(part)),
+            "{line} {part}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn i2p_names_that_are_none_are_faults() {
+    let text = |endpoint: &str| format!("[[peers]]\naddr = \"{}\"\nendpoints = [{endpoint:?}]\n", addr());
+    assert!(Config::parse(&text(&format!("i2p://{}.b32.i2p", "a".repeat(52))), "x").is_ok());
+    for (odd, part) in [("i2p://example.i2p", "NAME.b32.i2p"), ("i2p://abc.b32.i2p", "52 of the characters")]
+    {
+        assert!(faults(&text(odd))[0].1.contains(part), "{odd}");
     }
 }
