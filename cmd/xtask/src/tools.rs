@@ -28,6 +28,9 @@ const TOOLS: &[Tool] = &[
     tool("python3", "python3"),
     tool("unshare", "util-linux"),
     tool("openssl", "openssl"),
+    tool("tor", "tor"),
+    tool("tor-gencert", "tor"),
+    tool("i2pd", "i2pd"),
 ];
 
 /// The version of cargo-deny that deny.toml is written for.

@@ -1,5 +1,6 @@
 //! Keeps a session with the router going, over and over, and takes the streams that others open to it.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -77,15 +78,13 @@ pub(crate) async fn keep(config: Config, status: watch::Sender<Status>, opened: 
     }
 }
 
-enum Never {}
-
 /// One session until its end: why it ended, in words.
 async fn attempt(
     config: &Config,
     status: &watch::Sender<Status>,
     opened: &mpsc::Sender<Opened>,
     backoff: &mut Backoff,
-) -> Result<Never, String> {
+) -> Result<Infallible, String> {
     let sam = config.sam;
     let mut lines = greet(sam).await?;
     let private = match key::load(&config.folder).map_err(key_trouble)? {

@@ -1,5 +1,6 @@
 //! Keeps a conversation with tor's control port going, over and over.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -98,8 +99,6 @@ pub(crate) async fn keep(control: Control, key: OnionKey, ports: (u16, u16), sta
     }
 }
 
-enum Never {}
-
 /// One conversation until its end: why it ended, in words.
 async fn attempt(
     control: &Control,
@@ -107,7 +106,7 @@ async fn attempt(
     ports: (u16, u16),
     status: &watch::Sender<Status>,
     backoff: &mut Backoff,
-) -> Result<Never, String> {
+) -> Result<Infallible, String> {
     let password = control.password_file.as_deref().map(|file| {
         password(file)
             .map_err(|error| format!("the control password cannot be read from {} ({error})", file.display()))
@@ -146,7 +145,7 @@ async fn converse(
     control: &Control,
     status: &watch::Sender<Status>,
     backoff: &mut Backoff,
-) -> Result<Never, String> {
+) -> Result<Infallible, String> {
     let place = &control.place;
     let (mut conversation, first) = Conversation::new(wanted, &mut OsEntropy);
     let mut effects = vec![first];
@@ -157,11 +156,7 @@ async fn converse(
             match effect {
                 Effect::Write(line) => stream.write_all(&line).await.map_err(|_| gone(place))?,
                 Effect::ReadCookie(file) => {
-                    let read = tokio::fs::File::open(&file).await;
-                    let cookie = match read {
-                        Ok(opened) => read_capped(opened.into_std().await, COOKIE_MAX),
-                        Err(error) => Err(error),
-                    };
+                    let cookie = read_capped(&file, COOKIE_MAX);
                     let cookie = cookie.map_err(|error| cookie_unreadable(&file, &error))?;
                     let mut more = Vec::new();
                     let taken = conversation.cookie(cookie, &mut more);
@@ -287,7 +282,7 @@ fn gone(place: &ControlPlace) -> String {
 
 /// The first line of the file.
 fn password(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = read_capped(std::fs::File::open(file)?, PASSWORD_MAX + 1)?;
+    let mut bytes = read_capped(file, PASSWORD_MAX + 1)?;
     let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len());
     bytes.truncate(end);
     match bytes.len() as u64 {
@@ -297,11 +292,16 @@ fn password(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-fn read_capped(file: std::fs::File, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+/// The first `most` bytes of a file.
+fn read_capped(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Opening a pipe would wait for a writer, and whoever answers at the control port chooses the path.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     let room = usize::try_from(most).unwrap_or(usize::MAX);
     // Of its full length from the start: growing would leave copies of a secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    file.take(most).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

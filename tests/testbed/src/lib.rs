@@ -14,9 +14,11 @@
 //!
 //! These networks hide nothing: one machine runs all of them.
 
+mod i2p;
 mod node;
 mod tor;
 
+pub use i2p::I2pNetwork;
 pub use node::Node;
 pub use tor::{Auth, TorClient, TorNetwork};
 

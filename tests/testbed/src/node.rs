@@ -100,6 +100,12 @@ impl Node {
         Ok((output.status.success(), text(output.stdout), text(output.stderr)))
     }
 
+    /// What `byway links`, or another listing, shows.
+    pub fn list(&self, what: &str) -> Result<serde_json::Value> {
+        let mut value: serde_json::Value = serde_json::from_str(&self.byway(&[what, "--json"])?)?;
+        Ok(value[what].take())
+    }
+
     /// The transport of this kind, as `GET /v1/status` shows it.
     pub fn transport(&self, kind: &str) -> Result<serde_json::Value> {
         let mut status = self.json("/v1/status")?;

@@ -31,6 +31,7 @@ pub struct TorClient {
     pub socks: u16,
     /// Its control port on loopback.
     pub port: u16,
+    auth: Auth,
     folder: PathBuf,
     process: Option<Process>,
 }
@@ -92,7 +93,7 @@ impl TorNetwork {
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let (socks, port) = (9_050 + 2 * number, 9_051 + 2 * number);
         let mut text = format!(
-            "{}DataDirectory {}\nClientOnly 1\nSocksPort 127.0.0.1:{socks}\nControlPort 127.0.0.1:{port}\nLog notice stdout\n\
+            "{}DataDirectory {}\nClientOnly 1\nSocksPort 127.0.0.1:{socks}\nControlPort 127.0.0.1:{port}\nLog [*,~control]notice stdout\n\
              ControlSocket {}\nEnforceDistinctSubnets 0\nShutdownWaitLength 0\n",
             self.common,
             folder.display(),
@@ -110,7 +111,7 @@ impl TorNetwork {
             }
         }
         std::fs::write(folder.join("torrc"), text)?;
-        let mut client = TorClient { socks, port, folder, process: None };
+        let mut client = TorClient { socks, port, auth, folder, process: None };
         client.start(host)?;
         Ok(client)
     }
@@ -204,8 +205,11 @@ impl TorClient {
 
     /// The answer of its control socket.
     pub fn asks(&self, line: &str) -> Result<String> {
-        let cookie = std::fs::read(self.folder.join("control_auth_cookie")).unwrap_or_default();
-        let digits: String = cookie.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = match self.auth {
+            Auth::Cookie => std::fs::read(self.folder.join("control_auth_cookie"))?,
+            Auth::Password(password) => password.into(),
+        };
+        let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         ask(&self.folder.join("control"), &[&format!("AUTHENTICATE {digits}"), line])
     }
 }
@@ -216,7 +220,7 @@ impl Router {
         let folder = folder.display();
         format!(
             "DataDirectory {folder}\nNickname {name}\nAddress 127.0.0.1\nORPort 127.0.0.1:{or_port} IPv4Only\nSocksPort 0\n\
-             ControlSocket {folder}/control\nLog notice stdout\nExitRelay 0\nExitPolicy reject *:*\nAssumeReachable 1\n\
+             ControlSocket {folder}/control\nLog [*,~control]notice stdout\nExitRelay 0\nExitPolicy reject *:*\nAssumeReachable 1\n\
              ContactInfo none@example.org\nShutdownWaitLength 0\nNumCPUs 1\nServerDNSDetectHijacking 0\n\
              DoSCircuitCreationEnabled 0\nDoSConnectionEnabled 0\n"
         )
@@ -301,8 +305,17 @@ fn make_keys(host: &Host) -> Result<Vec<Router>> {
         routers.push(Router { name, folder, identity, fingerprint, or_port, dir_port, process: None });
     }
     for router in &mut routers {
-        let mut command =
-            host.command(&tor, ["--list-fingerprint", "-f", "/dev/null", "--defaults-torrc", "/dev/null"]);
+        let mut command = host.command(
+            &tor,
+            [
+                "--list-fingerprint",
+                "-f",
+                "/dev/null",
+                "--ignore-missing-torrc",
+                "--defaults-torrc",
+                "/dev/null",
+            ],
+        );
         command.arg("--DataDirectory").arg(&router.folder).args([
             "--Nickname",
             &router.name,
@@ -348,6 +361,8 @@ fn spawn(host: &Host, folder: &Path) -> Result<Process> {
 
 /// Says lines to a control socket; the last answer, if all were done.
 fn ask(socket: &Path, lines: &[&str]) -> Result<String> {
+    // Whoever asks again and again should not keep tor from its work.
+    std::thread::park_timeout(Duration::from_millis(20));
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut reader = BufReader::new(stream.try_clone()?);

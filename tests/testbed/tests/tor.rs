@@ -40,7 +40,7 @@ fn two_daemons_link_over_onion_services_and_find_each_other_again_whoever_restar
     println!("first answer after {:?}", ann.reaches(&bob)?);
     println!("the other way after {:?}", bob.reaches(&ann)?);
 
-    let link = &ann.json("/v1/links")?["links"][0];
+    let link = &ann.list("links")?[0];
     ensure!(link["class"] == "tor/onion" && link["endpoint"] == bob_name.as_str(), "{link}");
     println!("round trip {} ms", link["rtt_ms"]);
     own_circuits(&ann, &by_cookie)?;
@@ -73,7 +73,7 @@ fn two_daemons_link_over_onion_services_and_find_each_other_again_whoever_restar
 fn own_circuits(ann: &Node, tor: &TorClient) -> Result<()> {
     // A name that is well formed, and nobody's: the example of Tor's specification.
     let nobody = "tor://pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion:1";
-    let addr = "A".repeat(43);
+    let addr = "-".repeat(43);
     ann.byway(&["peer", "add", &addr, nobody])?;
     let mut seen = std::collections::BTreeSet::new();
     let waited = wait_for(PATIENCE, "circuits of two contexts", || {
@@ -85,8 +85,8 @@ fn own_circuits(ann: &Node, tor: &TorClient) -> Result<()> {
     waited.with_context(|| format!("{seen:?}"))?;
     let mut trouble = String::new();
     let waited = wait_for(PATIENCE, "what is wrong with the peer", || {
-        let peers = ann.json("/v1/peers").unwrap_or_default();
-        let peers = peers["peers"].as_array().cloned().unwrap_or_default();
+        let peers = ann.list("peers").unwrap_or_default();
+        let peers = peers.as_array().cloned().unwrap_or_default();
         let peer = peers.iter().find(|peer| peer["addr"] == addr.as_str());
         trouble = peer.map(|peer| peer["trouble"].to_string()).unwrap_or_default();
         trouble.contains("no such onion service")
@@ -97,7 +97,7 @@ fn own_circuits(ann: &Node, tor: &TorClient) -> Result<()> {
 
 fn what_is_wrong_is_told(host: &Host, tor: &TorClient, bob: &mut Node) -> Result<()> {
     let mistyped = "tor://pg7mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion:1";
-    let (is_ok, _, notes) = bob.ran(&["peer", "add", &"A".repeat(43), mistyped])?;
+    let (is_ok, _, notes) = bob.ran(&["peer", "add", &"-".repeat(43), mistyped])?;
     ensure!(!is_ok && notes.contains("mistyped"), "{notes}");
     bob.end(Signal::SIGTERM)?;
     std::fs::write(bob.path("password"), "wrong")?;
