@@ -21,6 +21,9 @@ pub struct Dials<T> {
     refused: VecDeque<(DialId, DialError)>,
 }
 
+/// Which dial has ended, and how; with a success comes what was dialled.
+pub type DialOutcome<T> = (DialId, Result<(T, Endpoint), DialError>);
+
 /// Pause after an endpoint's first failure, and after many.
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -68,8 +71,8 @@ impl<T: Send + 'static> Dials<T> {
         self.refused.push_back((id, why));
     }
 
-    /// An outcome, if there is one; with a success comes what was dialled.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(DialId, Result<(T, Endpoint), DialError>)> {
+    /// An outcome, if there is one.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<DialOutcome<T>> {
         if let Some((id, why)) = self.refused.pop_front() {
             return Poll::Ready((id, Err(why)));
         }

@@ -97,7 +97,7 @@ pub use byway_session::Ciphers;
 pub use config::{
     Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerState, PeerStatus,
 };
-pub use dials::Dials;
+pub use dials::{DialOutcome, Dials};
 pub use endpoint::{Endpoint, EndpointError, IpEndpoint, Scheme};
 pub use lookups::Lookups;
 pub use memory::{Memory, MemoryHub};

@@ -32,7 +32,9 @@ fn linked(host: &Host, network: &mut I2pNetwork) -> Result<()> {
     let (ann_name, bob_name) = (ann.endpoint("i2p")?, bob.endpoint("i2p")?);
     ensure!(bob_name.ends_with(".b32.i2p"), "{bob_name}");
     ann.byway(&["peer", "add", &bob.addr, &bob_name])?;
-    bob.byway(&["peer", "add", &ann.addr])?;
+    // Routers hold on to the way to a destination for minutes after its tunnels are gone: who restarts has to be the one that
+    // dials, so each end knows the other's name.
+    bob.byway(&["peer", "add", &ann.addr, &ann_name])?;
     println!("first answer after {:?}", ann.reaches(&bob)?);
     println!("the other way after {:?}", bob.reaches(&ann)?);
     let link = &ann.list("links")?[0];
