@@ -176,7 +176,7 @@ async fn session(status: &mut watch::Receiver<Status>) -> Result<Session, DialEr
     let is_decided = |status: &Status| !matches!(status.condition, Condition::Starting { .. });
     let decided = status.wait_for(is_decided).await.map_err(|_| DialError::Unsupported)?;
     let (session, condition) = (decided.session.clone(), decided.condition.clone());
-    session.ok_or_else(|| match condition {
+    session.ok_or(match condition {
         Condition::Failing { why } => DialError::Told(why),
         _ => DialError::Unreachable,
     })
@@ -190,7 +190,7 @@ async fn becomes_ready(mut status: watch::Receiver<Status>) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]

@@ -87,11 +87,11 @@ async fn attempt(
 ) -> Result<Infallible, String> {
     let sam = config.sam;
     let mut lines = greet(sam).await?;
-    let private = match key::load(&config.folder).map_err(key_trouble)? {
+    let private = match key::load(&config.folder).map_err(|why| key_trouble(&why))? {
         Some(private) => private,
         None => {
             let private = generate(&mut lines, sam).await?;
-            key::keep(&config.folder, &private).map_err(key_trouble)?;
+            key::keep(&config.folder, &private).map_err(|why| key_trouble(&why))?;
             private
         }
     };
@@ -273,7 +273,7 @@ fn unanswered(trouble: &Trouble, sam: SocketAddr) -> String {
     }
 }
 
-fn key_trouble(why: String) -> String {
+fn key_trouble(why: &str) -> String {
     format!("the key of this daemon's I2P destination cannot be used: {why}")
 }
 

@@ -151,8 +151,7 @@ async fn converse(
     let mut effects = vec![first];
     let mut heard = Heard::default();
     loop {
-        let mut waiting = std::mem::take(&mut effects).into_iter();
-        while let Some(effect) = waiting.next() {
+        for effect in std::mem::take(&mut effects) {
             match effect {
                 Effect::Write(line) => stream.write_all(&line).await.map_err(|_| gone(place))?,
                 Effect::ReadCookie(file) => {

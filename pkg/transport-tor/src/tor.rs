@@ -235,7 +235,7 @@ async fn becomes_ready(status: Option<watch::Receiver<Status>>) {
             }
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]
