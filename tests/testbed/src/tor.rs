@@ -81,7 +81,7 @@ impl TorNetwork {
             }
             router.process = Some(launch(host, &router.folder, &text)?);
         }
-        let mut network = Self { common, routers: routers };
+        let mut network = Self { common, routers };
         network.vote()?;
         network.spread()?;
         Ok(network)
