@@ -21,10 +21,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
         Self { stream, buffer: Zeroizing::new(vec![0; LENGTH_MAX]), filled: 0 }
     }
 
-    /// Sends a line.
+    /// Sends a line, in one piece: i2pd 2.45 takes one that comes in two for two malformed ones.
     pub(crate) async fn say(&mut self, line: &Zeroizing<String>) -> io::Result<()> {
-        self.stream.write_all(line.as_bytes()).await?;
-        self.stream.write_all(b"\n").await
+        // Room for all at once: growing would leave copies of a key behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(line.len() + 1));
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        self.stream.write_all(&bytes).await
     }
 
     /// The next line, without its end.
@@ -58,7 +61,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{ReadBuf, duplex};
 
     use super::*;
 
@@ -77,6 +83,38 @@ mod tests {
         );
         let (_, early) = lines.into_stream();
         assert_eq!(early, "rest");
+    }
+
+    /// Keeps what is written, piece by piece, and says nothing.
+    #[derive(Default)]
+    struct Pieces(Vec<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Pieces {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.push(piece.to_vec());
+            Poll::Ready(Ok(piece.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_leaves_in_one_piece() {
+        let mut lines = Lines::new(Pieces::default());
+        lines.say(&Zeroizing::new("HELLO VERSION".to_owned())).await.expect("it takes everything");
+        assert_eq!(lines.into_stream().0.0, [b"HELLO VERSION\n"]);
     }
 
     #[tokio::test]
