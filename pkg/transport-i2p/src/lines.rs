@@ -96,7 +96,11 @@ mod tests {
     }
 
     impl AsyncWrite for Pieces {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            piece: &[u8],
+        ) -> Poll<io::Result<usize>> {
             self.0.push(piece.to_vec());
             Poll::Ready(Ok(piece.len()))
         }

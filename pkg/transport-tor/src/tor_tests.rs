@@ -183,15 +183,13 @@ async fn two_transports_carry_frames_both_ways_and_keep_their_names() {
     let [Event::Opened { place: here }] = opened[..] else { panic!("{opened:?}") };
     assert_eq!(ann.describe(here), "tor #0", "who came in has no name");
     send(&mut bob, there, b"hello").await;
-    let told =
-        tokio::select! { told = events(&mut ann) => told, _ = events(&mut bob) => panic!("nothing was sent here") };
+    let told = tokio::select! { told = events(&mut ann) => told, _ = events(&mut bob) => panic!("nothing was sent here") };
     assert!(
         matches!(&told[..], [Event::Frame { place, frame }] if *place == here && frame == "hello"),
         "{told:?}"
     );
     send(&mut ann, here, b"back").await;
-    let told =
-        tokio::select! { told = events(&mut bob) => told, _ = events(&mut ann) => panic!("nothing was sent here") };
+    let told = tokio::select! { told = events(&mut bob) => told, _ = events(&mut ann) => panic!("nothing was sent here") };
     assert!(
         matches!(&told[..], [Event::Frame { place, frame }] if *place == there && frame == "back"),
         "{told:?}"
