@@ -281,6 +281,21 @@ async fn a_router_that_went_away_gets_the_session_again_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_session_that_the_router_has_forgotten_is_replaced() {
+    let (fake, folder) = (FakeSam::start().await, folder());
+    let i2p = fake.open(folder.path());
+    until(&i2p, is_ready).await;
+    let first = fake.shared.lock().expect("whole").sessions[0].0.clone();
+    fake.refuse(&[("STREAM ACCEPT", "STREAM STATUS RESULT=INVALID_ID")]);
+    // Those that wait are reset; their connections end.
+    fake.shared.lock().expect("whole").acceptors.clear();
+    assert!(why(&until(&i2p, fails).await).contains("another one is made"));
+    fake.refuse(&[]);
+    until(&i2p, is_ready).await;
+    assert!(fake.shared.lock().expect("whole").sessions.iter().any(|(id, _)| *id != first));
+}
+
+#[tokio::test]
 async fn what_keeps_the_router_from_use_is_told_with_the_remedy_and_tried_again() {
     let (fake, place) = (FakeSam::start().await, folder());
     for (start, answer, part) in [

@@ -117,9 +117,11 @@ async fn attempt(
     tracing::info!("the I2P router has this daemon's session");
     status.send_replace(Status { condition: Condition::Ready, session: Some(session) });
     loop {
-        // Nothing is due on it any more; when it ends, so has the session.
+        // Nothing is due on it any more; when it ends, so has the session. i2pd 2.45 may end one without a word when another under
+        // the same key has just been closed: then nobody can be taken in any more, and another session is due.
         let line = tokio::select! {
             line = lines.next() => line,
+            _ = acceptors.join_next() => return Err(unanswered(&Trouble::Refused("INVALID_ID".into()), sam)),
             () = status.closed() => return Err("nobody wants to know any more".to_owned()),
         };
         let line = line.map_err(|_| {
@@ -139,7 +141,7 @@ async fn generate(lines: &mut Lines<TcpStream>, sam: SocketAddr) -> Result<key::
     Ok(Zeroizing::new(private.to_owned()))
 }
 
-/// Takes streams that others open, one after the other; ends when the session does.
+/// Takes streams that others open, one after the other; ends when the router knows nothing of the session any more.
 async fn accept(sam: SocketAddr, session: Session, opened: mpsc::Sender<Opened>) {
     let mut backoff = Backoff::new(PAUSE, PAUSE_MAX);
     while !opened.is_closed() {
@@ -150,6 +152,7 @@ async fn accept(sam: SocketAddr, session: Session, opened: mpsc::Sender<Opened>)
                     return;
                 }
             }
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
             Err(error) => {
                 tracing::debug!(kind = ?error.kind(), "a stream over I2P was not taken");
                 tokio::time::sleep(backoff.failed(&mut OsEntropy)).await;
@@ -161,7 +164,10 @@ async fn accept(sam: SocketAddr, session: Session, opened: mpsc::Sender<Opened>)
 async fn accept_one(sam: SocketAddr, session: &Session) -> io::Result<Opened> {
     let mut lines = greet(sam).await.map_err(io::Error::other)?;
     let reply = ask(&mut lines, sam, &sam::accept(&session.id), ANSWER).await.map_err(io::Error::other)?;
-    sam::check(&reply, "STREAM STATUS").map_err(|_| io::Error::other("refused"))?;
+    sam::check(&reply, "STREAM STATUS").map_err(|trouble| match trouble.result() {
+        "INVALID_ID" => io::ErrorKind::NotConnected.into(),
+        _ => io::Error::other("refused"),
+    })?;
     // Who came, which the link's own handshake shows better. Some bridges ping while nobody comes.
     loop {
         let line = lines.next().await?;
