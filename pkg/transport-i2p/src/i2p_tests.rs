@@ -296,6 +296,26 @@ async fn a_session_that_the_router_has_forgotten_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_dial_that_finds_the_session_forgotten_has_it_replaced() {
+    let (fake, folder) = (FakeSam::start().await, folder());
+    let mut i2p = fake.open(folder.path());
+    until(&i2p, is_ready).await;
+    let first = fake.shared.lock().expect("whole").sessions[0].0.clone();
+    fake.refuse(&[("STREAM CONNECT", "STREAM STATUS RESULT=INVALID_ID")]);
+    let own = i2p.listening().remove(0);
+    assert!(dial(&mut i2p, &own).await.expect_err("forgotten").to_string().contains("another one is made"));
+    let mut status = i2p.status.clone();
+    fake.refuse(&[]);
+    let replaced = async {
+        while fake.shared.lock().expect("whole").sessions.iter().all(|(id, _)| *id == first) {
+            status.changed().await.expect("the keeper runs");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), replaced).await.expect("in time");
+    until(&i2p, is_ready).await;
+}
+
+#[tokio::test]
 async fn what_keeps_the_router_from_use_is_told_with_the_remedy_and_tried_again() {
     let (fake, place) = (FakeSam::start().await, folder());
     for (start, answer, part) in [
@@ -339,9 +359,10 @@ async fn failures_to_dial_are_told_apart_and_the_next_attempt_waits() {
     for (result, part) in [
         ("STREAM STATUS RESULT=CANT_REACH_PEER", "is the other daemon running"),
         ("STREAM STATUS RESULT=TIMEOUT", "is the other daemon running"),
-        ("STREAM STATUS RESULT=INVALID_ID", "another one is made"),
         ("STREAM STATUS RESULT=LATER", "LATER"),
         ("GARBAGE", "no SAM bridge"),
+        // The last: the session is replaced after it.
+        ("STREAM STATUS RESULT=INVALID_ID", "another one is made"),
     ] {
         fake.refuse(&[("STREAM CONNECT", result)]);
         i2p.dials = Dials::new();

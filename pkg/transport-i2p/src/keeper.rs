@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use byway_identity::{Entropy, OsEntropy};
 use byway_link::{Backoff, Condition, DialError};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -33,6 +34,8 @@ pub(crate) struct Session {
     /// What the bridge knows it by. Whoever has it can speak for the session, so it is not shown.
     id: String,
     pub(crate) name: I2pName,
+    /// Told when the router turns out to know nothing of it.
+    lost: Arc<Notify>,
 }
 
 /// A stream, and what has come of it already.
@@ -45,6 +48,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 const TUNNELS: Duration = Duration::from_secs(300);
 /// The same for a stream.
 const STREAM: Duration = Duration::from_secs(120);
+/// How often the router is asked whether it still knows the session.
+const LOOK: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Connections that wait for a stream; more than one, since another stream may come while one is taken.
@@ -108,7 +113,8 @@ async fn attempt(
     let name = public.ok_or_else(|| refused(&Trouble::NotSam, sam))?.name();
     drop(told);
 
-    let session = Session { id, name };
+    let session = Session { id, name, lost: Arc::default() };
+    let lost = session.lost.clone();
     let mut acceptors = JoinSet::new();
     for _ in 0..ACCEPTORS {
         acceptors.spawn(accept(sam, session.clone(), opened.clone()));
@@ -121,7 +127,16 @@ async fn attempt(
         // the same key has just been closed: then nobody can be taken in any more, and another session is due.
         let line = tokio::select! {
             line = lines.next() => line,
-            _ = acceptors.join_next() => return Err(unanswered(&Trouble::Refused("INVALID_ID".into()), sam)),
+            _ = acceptors.join_next() => return Err(forgotten()),
+            () = lost.notified() => return Err(forgotten()),
+            () = tokio::time::sleep(LOOK) => {
+                let told = ask(&mut lines, sam, &sam::lookup("ME"), ANSWER).await?;
+                let public = sam::value(&told, "VALUE").and_then(Destination::read);
+                if public.is_none_or(|public| public.name() != name) {
+                    return Err(forgotten());
+                }
+                continue;
+            }
             () = status.closed() => return Err("nobody wants to know any more".to_owned()),
         };
         let line = line.map_err(|_| {
@@ -191,7 +206,11 @@ pub(crate) async fn connect(sam: SocketAddr, session: &Session, name: I2pName) -
         destination.filter(|found| found.name() == name).ok_or_else(|| refuse(Trouble::NotSam))?;
     let line = sam::connect(&session.id, &destination.text());
     let reply = ask(&mut lines, sam, &line, STREAM).await.map_err(told)?;
-    sam::check(&reply, "STREAM STATUS").map_err(refuse)?;
+    let checked = sam::check(&reply, "STREAM STATUS");
+    if matches!(&checked, Err(trouble) if trouble.result() == "INVALID_ID") {
+        session.lost.notify_one();
+    }
+    checked.map_err(refuse)?;
     Ok(lines.into_stream())
 }
 
@@ -274,9 +293,13 @@ fn unanswered(trouble: &Trouble, sam: SocketAddr) -> String {
         (_, "CANT_REACH_PEER" | "TIMEOUT") => {
             "I2P does not reach the destination now: is the other daemon running?".to_owned()
         }
-        (_, "INVALID_ID") => "the I2P router has ended the session; another one is made".to_owned(),
+        (_, "INVALID_ID") => forgotten(),
         (_, result) => format!("the I2P router opens no stream ({result}): its log and console tell more"),
     }
+}
+
+fn forgotten() -> String {
+    "the I2P router has ended the session; another one is made".to_owned()
 }
 
 fn key_trouble(why: &str) -> String {

@@ -63,16 +63,6 @@ impl I2pNetwork {
         sam(number)
     }
 
-    /// Stops a router.
-    pub fn stop(&mut self, number: usize) -> Result<()> {
-        self.routers[number].end(Signal::SIGKILL)
-    }
-
-    /// Starts a router again.
-    pub fn restart(&mut self, host: &Host, number: usize) -> Result<()> {
-        self.routers[number].start(host)
-    }
-
     /// What ended by itself, with its log: an i2pd of Debian 12 does so now and then.
     pub fn dead(&mut self) -> Vec<String> {
         let running = self.routers.iter_mut().filter_map(|router| router.process.as_mut());
