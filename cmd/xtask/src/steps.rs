@@ -43,6 +43,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("netns", "TUN devices, cut and lossy links, in network namespaces", || {
         tests::run(Part::Package("byway-netns"))
     }),
+    step("testbed", "links over Tor and I2P, through tor and i2pd in private networks", testbed),
     step("bench", "the benchmarks run, in a short form that judges no speed", || {
         tests::run(Part::Package("byway-bench"))
     }),
@@ -52,6 +53,14 @@ pub(crate) const STEPS: &[Step] = &[
 fn tools_step() -> Result<Outcome> {
     let count = tools::ensure()?;
     Ok(Outcome::passed(format!("{count} programs are there")))
+}
+
+fn testbed() -> Result<Outcome> {
+    // In one line, rather than once for each network that does not come up.
+    let missing: Vec<_> =
+        ["tor", "tor-gencert", "i2pd"].into_iter().filter(|tool| tools::find(tool).is_none()).collect();
+    anyhow::ensure!(missing.is_empty(), "missing: {}; the step `tools` installs them", missing.join(" "));
+    tests::run(Part::Package("byway-testbed"))
 }
 
 fn fmt() -> Result<Outcome> {

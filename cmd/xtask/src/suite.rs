@@ -22,6 +22,7 @@ pub(crate) const ALL: &[&str] = &[
     "e2e",
     "interop",
     "netns",
+    "testbed",
     "bench",
     "demo",
 ];

@@ -15,7 +15,7 @@ use crate::command;
 use crate::suite::{Outcome, seconds};
 
 /// Packages whose tests start processes, make network namespaces or measure time, so they run alone and one by one.
-const SERIAL: &[&str] = &["byway-e2e", "byway-interop", "byway-netns", "byway-bench"];
+const SERIAL: &[&str] = &["byway-e2e", "byway-interop", "byway-netns", "byway-testbed", "byway-bench"];
 
 /// Longest that one test binary may take.
 const LIMIT: Duration = Duration::from_secs(20 * 60);

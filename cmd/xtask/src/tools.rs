@@ -29,6 +29,9 @@ const TOOLS: &[Tool] = &[
     tool("unshare", "util-linux"),
     tool("openssl", "openssl"),
     tool("nginx", "nginx-light"),
+    tool("tor", "tor"),
+    tool("tor-gencert", "tor"),
+    tool("i2pd", "i2pd"),
 ];
 
 /// The version of cargo-deny that deny.toml is written for.

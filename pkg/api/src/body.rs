@@ -52,8 +52,29 @@ body! {
         /// The threads that move packets past the core; none: they all go through it.
         #[serde(default)]
         fast: Option<FastInfo>,
+        /// The transports that are on, and how each is doing.
+        #[serde(default)]
+        transports: Vec<TransportInfo>,
         /// What is missing or wrong, in words, with the remedy.
         warnings: Vec<String>,
+    }
+}
+
+body! {
+    /// A transport that is on.
+    TransportInfo {
+        /// The scheme of its endpoints: `udp`, `tor`, …
+        kind: String,
+        /// `ready`, `starting` or `failing`; a failing one goes on trying.
+        state: String,
+        /// How far its start is, 0 to 100, where that is known.
+        #[serde(default)]
+        percent: Option<u8>,
+        /// What it is doing, or why it fails and what helps, in words.
+        #[serde(default)]
+        detail: Option<String>,
+        /// Where it listens, as endpoints that can be given to others.
+        endpoints: Vec<String>,
     }
 }
 

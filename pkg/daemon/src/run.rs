@@ -106,6 +106,9 @@ pub enum StartError {
         /// What is wrong.
         source: io::Error,
     },
+    /// Links over Tor cannot be opened.
+    #[error("links.tor: {0}")]
+    Tor(#[from] byway_transport_tor::OpenError),
     /// The system refuses something else.
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -121,6 +121,7 @@ impl Daemon {
         let peers = handle.peers().await?;
         let nodes = handle.nodes().await?.len();
         let endpoints = handle.listening().await?;
+        let transports = handle.transports().await?;
         let (config, hidden) = {
             let live = self.live();
             (live.config.clone(), live.runtime.hidden(&live.config.peers))
@@ -165,6 +166,7 @@ impl Daemon {
                 .filter(|_| lost.is_none())
                 .map(|portal| portal.device().to_owned()),
             fast: self.0.fast.info(),
+            transports,
             warnings,
         })
     }
@@ -384,10 +386,13 @@ pub(crate) fn core_levels(levels: config::Levels) -> byway_node::Levels {
 /// What the levels rule out, while UDP is the only transport.
 pub(crate) fn level_warnings(config: &Config) -> Vec<String> {
     let level = config.mancon.default.max(config.mancon.floor);
+    if config.links.tor.is_some() || config.links.i2p.is_some() {
+        return Vec::new();
+    }
     if !config.mancon.direct {
         return vec![
-            "no clear links are opened (mancon.direct is false), and this version has no other kind yet, so nothing leaves \
-             this machine; where being seen is harmless: `byway up --direct`"
+            "no clear links are opened (mancon.direct is false), and no other transport is on, so nothing leaves this machine: \
+             turn one on (links.tor.mode, links.i2p.mode), or, where being seen is harmless, `byway up --direct`"
                 .into(),
         ];
     }
@@ -398,8 +403,8 @@ pub(crate) fn level_warnings(config: &Config) -> Vec<String> {
             "give --mancon medium (or low) where being seen is harmless, or set mancon.default"
         };
         return vec![format!(
-            "requests at {level}, the level of those that name none, use no clear link, and this version has no other \
-             kind yet: {remedy}"
+            "requests at {level}, the level of those that name none, use no clear link, and no other transport is \
+             on: turn one on (links.tor.mode, links.i2p.mode), or {remedy}"
         )];
     }
     Vec::new()
@@ -584,5 +589,7 @@ mod tests {
         assert!(level_warnings(&config).is_empty());
         config.mancon.floor = ManCon::High;
         assert!(level_warnings(&config)[0].contains("lower mancon.floor"));
+        config.links.tor = Some(config::Tor::default());
+        assert!(level_warnings(&config).is_empty());
     }
 }

@@ -4,7 +4,9 @@ use std::io;
 
 use byway_identity::Addr;
 use byway_link::{Transport, TransportId};
+use byway_transport_i2p::I2p;
 use byway_transport_ip::{Offload, Options, Udp, UdpPort};
+use byway_transport_tor::{Control, Tor};
 
 use crate::config::Config;
 use crate::run::StartError;
@@ -19,20 +21,47 @@ pub(crate) struct Opened {
     pub(crate) ports: Vec<UdpPort>,
 }
 
-/// Opens them. Without `mancon.direct` none over clear IP is opened: whoever watches the line would see it.
+/// Opens them; what they keep goes below `state`. Without `mancon.direct` none over clear IP is opened: whoever watches the
+/// line would see it.
 pub(crate) fn open(config: &Config, me: Addr, state: &StateDir) -> Result<Opened, StartError> {
     let mut opened = Opened::default();
-    if !config.mancon.direct {
-        return Ok(opened);
+    if config.mancon.direct {
+        open_udp(config, &mut opened)?;
+        for web in crate::web::open(&config.links, me, state, opened.transports.len())? {
+            opened.transports.push(Box::new(web));
+        }
     }
+    if let Some(config) = &config.links.tor {
+        let password_file = config.password_file.as_ref().map(|file| state.resolve(file));
+        let control = config.control.clone().map(|place| Control { place, password_file });
+        let service = control.map(|control| (control, state.path().join("tor")));
+        let config = byway_transport_tor::Config { socks: config.socks, service, port: config.port };
+        let tor = Tor::open(opened.next(), config)?;
+        opened.transports.push(Box::new(tor));
+    }
+    if let Some(crate::config::I2p { sam, tunnels }) = config.links.i2p {
+        let config = byway_transport_i2p::Config { sam, folder: state.path().join("i2p"), tunnels };
+        opened.transports.push(Box::new(I2p::open(opened.next(), config)));
+    }
+    Ok(opened)
+}
+
+impl Opened {
+    /// The number of the next transport.
+    fn next(&self) -> TransportId {
+        TransportId(self.transports.len().try_into().expect("a daemon has few transports"))
+    }
+}
+
+fn open_udp(config: &Config, opened: &mut Opened) -> Result<(), StartError> {
     let pairs = usize::from(config.portal.threads / 2).max(1);
     let wanted = config.portal.offload;
     let offload = Offload { segment: wanted, gro: wanted, ..Offload::default() };
     let options = Options { offload, reuse_port: pairs > 1 };
-    for (number, address) in (0..).zip(&config.links.udp) {
+    for address in &config.links.udp {
         let refused =
             |source| StartError::Listen { place: format!("udp://{address}"), help: help(&source), source };
-        let mut udp = Udp::bind_with(TransportId(number), *address, options).map_err(refused)?;
+        let mut udp = Udp::bind_with(opened.next(), *address, options).map_err(refused)?;
         let port = udp.share();
         for _ in 1..pairs {
             opened.ports.push(port.sibling().map_err(refused)?);
@@ -40,10 +69,7 @@ pub(crate) fn open(config: &Config, me: Addr, state: &StateDir) -> Result<Opened
         opened.ports.push(port);
         opened.transports.push(Box::new(udp));
     }
-    for web in crate::web::open(&config.links, me, state, opened.transports.len())? {
-        opened.transports.push(Box::new(web));
-    }
-    Ok(opened)
+    Ok(())
 }
 
 /// What helps when a place to listen at is refused.
@@ -97,6 +123,24 @@ mod tests {
         let at: Vec<_> = opened.ports.iter().map(|port| port.socket().local_addr()).collect();
         assert_eq!(at.len(), 3);
         assert!(at.iter().all(|one| *one == at[0]));
+    }
+
+    #[tokio::test]
+    async fn a_dead_tor_stops_nothing_and_its_key_is_kept_in_the_state_directory() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let place = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(&place.path().join("state")).expect("ours");
+        let mut config = Config::default();
+        config.mancon.direct = true;
+        config.links.udp = vec![([127, 0, 0, 1], 0).into()];
+        let control = Some(state.path().join("no-tor").display().to_string());
+        let control = control.and_then(|path| format!("unix:{path}").parse().ok());
+        config.links.tor = Some(crate::config::Tor { control, ..crate::config::Tor::default() });
+        let opened = open(&config, ME, &state).expect("tor is asked later");
+        assert_eq!(opened.transports.len(), 5 + usize::from(cfg!(feature = "quic")));
+        let mode = |name| state.path().join(name).metadata().expect("made").permissions().mode() & 0o777;
+        assert_eq!((mode("tor"), mode("tor/onion.pem")), (0o700, 0o600));
     }
 
     #[tokio::test]

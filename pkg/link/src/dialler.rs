@@ -24,6 +24,8 @@ pub(crate) struct Dialler {
     pub(crate) looking_up: Vec<Endpoint>,
     /// Least pause, for what soon dialling would not help.
     floor: Duration,
+    /// How long a handshake is waited for, where it takes longer than [`PATIENCE`].
+    pub(crate) patience: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +106,8 @@ impl Dialler {
 
     /// Begins a round over `targets`.
     pub(crate) fn begin(&mut self, now: Instant, targets: impl Iterator<Item = (TransportId, Endpoint)>) {
-        let mut round = Round { ends: now + PATIENCE, steps: VecDeque::new(), places: Vec::new() };
+        let patience = self.patience.max(PATIENCE);
+        let mut round = Round { ends: now + patience, steps: VecDeque::new(), places: Vec::new() };
         if let Some((place, token)) = self.last_good
             && matches!(place.remote, crate::Remote::Ip(_))
         {
@@ -117,7 +120,7 @@ impl Dialler {
                 at += STAGGER;
             }
         }
-        round.ends = at + PATIENCE;
+        round.ends = at + patience;
         self.floor = Duration::ZERO;
         self.state = State::Round(round);
     }
@@ -136,6 +139,7 @@ impl Dialler {
         if let State::Wait { .. } = self.state {
             self.begin(now, std::iter::empty());
         }
+        let patience = self.patience.max(PATIENCE);
         let State::Round(round) = &mut self.state else { return false };
         for (index, place) in (0u32..).zip(places.iter().take(PLACES_MAX)) {
             let at = now + STAGGER * index;
@@ -148,7 +152,7 @@ impl Dialler {
                     round.places.contains(&place) || round.steps.iter().any(|(_, step)| is_step(step));
                 if !known && round.steps.len() < STEPS_MAX {
                     round.steps.push_back((at, Step::Connect { place, token }));
-                    round.ends = round.ends.max(at + PATIENCE);
+                    round.ends = round.ends.max(at + patience);
                 }
             }
         }
@@ -269,6 +273,19 @@ mod tests {
         assert!(young < Duration::from_secs(1), "{young:?}");
         let later = longest_pause(&mut dialler, start + YOUNG, Duration::from_secs(600));
         assert!(later > Duration::from_secs(11) && later < Duration::from_secs(19), "{later:?}");
+    }
+
+    #[test]
+    fn a_handshake_over_a_slow_transport_gets_its_time() {
+        let start = Instant::now();
+        let mut dialler = Dialler { patience: Duration::from_secs(12), ..Dialler::default() };
+        dialler.now(start);
+        assert!(dialler.add_places(start, &[place(1)], None, None));
+        assert!(dialler.step(start).is_some());
+        let State::Round(round) = &mut dialler.state else { panic!("no round") };
+        round.places.push(place(1));
+        assert!(!dialler.is_over(start + Duration::from_millis(11_900)));
+        assert!(dialler.is_over(start + Duration::from_secs(12)));
     }
 
     #[test]

@@ -230,6 +230,14 @@ impl Endpoint {
         }
     }
 
+    /// What follows `://` in an endpoint of a scheme that only its transport reads, without the token.
+    pub fn opaque(&self) -> Option<&str> {
+        match &self.target {
+            Target::Opaque(text) => Some(text),
+            Target::Literal(_) | Target::Name { .. } | Target::Path(_) => None,
+        }
+    }
+
     /// The path of a Unix socket.
     pub fn path(&self) -> Option<&str> {
         match &self.target {

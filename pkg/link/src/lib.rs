@@ -9,7 +9,7 @@
 //!                    │ Core │
 //!   Event ──────────►└──────┘──► Transmit, Dial, HangUp          to the transports
 //!     ▲    one byway_session::Endpoint per class of transport
-//!     └── Transport: udp, unix, memory
+//!     └── Transport: udp, unix, tor, i2p, memory
 //! ```
 //!
 //! It is not for routing: a frame goes to a neighbour or nowhere. The wire format is in `spec/30-link.md`.
@@ -73,26 +73,34 @@
 //! # Ok::<(), byway_link::EndpointError>(())
 //! ```
 
+mod backoff;
 mod config;
 mod control;
 mod core;
 mod dialler;
+mod dials;
 mod endpoint;
 mod link;
 mod liveness;
+mod lookups;
 mod memory;
 mod meter;
 mod path;
 mod place;
 mod serialise;
+mod streams;
 mod transport;
 
 pub use crate::core::{Action, Carried, Core, FastLink, LINK_TAG, Watch};
+pub use backoff::Backoff;
 pub use byway_session::Ciphers;
 pub use config::{
     Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerState, PeerStatus,
 };
+pub use dials::{DialOutcome, Dials};
 pub use endpoint::{Endpoint, EndpointError, IpEndpoint, Scheme};
+pub use lookups::Lookups;
 pub use memory::{Memory, MemoryHub};
 pub use place::{DialId, Place, Remote, TransportId};
-pub use transport::{DialError, Event, Profile, Transport};
+pub use streams::{StreamCounters, Streams};
+pub use transport::{Condition, DialError, Event, Profile, Transport};

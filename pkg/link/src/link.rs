@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) boot: Option<u64>,
     pub(crate) liveness: Liveness,
     pub(crate) meter: Meter,
+    /// No round trip counts as shorter when silence is judged.
+    calm: Duration,
     pub(crate) path: PathLength,
     pub(crate) since: Instant,
     pub(crate) sent: (u64, u64),
@@ -75,6 +77,7 @@ impl Link {
             boot: None,
             liveness: Liveness::new(now, keepalive(profile.class.family())),
             meter: meter(now, profile),
+            calm: calm(profile.class.family()),
             path: PathLength::new(now, place.mtu, profile.lossy),
             since: now,
             sent: (0, 0),
@@ -95,10 +98,15 @@ impl Link {
         self.is_greeted() && !self.liveness.is_silent()
     }
 
+    /// The round trip by which silence is judged.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.meter.round_trip().max(self.calm)
+    }
+
     /// When something is due next.
     pub(crate) fn due(&self) -> Option<Instant> {
         let greeting = (!self.greetings.ours).then_some(self.greetings.next);
-        let alive = self.is_greeted().then(|| self.liveness.due(self.meter.round_trip()));
+        let alive = self.is_greeted().then(|| self.liveness.due(self.round_trip()));
         let path = if self.is_up() { self.path.due() } else { None };
         let long = self.meter.serialise.as_ref().filter(|_| self.is_up()).map(Serialise::due);
         [greeting, alive, path, long].into_iter().flatten().min()
@@ -133,6 +141,14 @@ fn keepalive(family: Family) -> Duration {
         Family::Loopback | Family::Ethernet | Family::Ip => Duration::from_secs(5),
         Family::Tor | Family::I2p => Duration::from_secs(15),
         Family::Mesh => Duration::from_secs(60),
+    }
+}
+
+/// Circuits and tunnels stand still for seconds when somebody on the way is busy; that must not count as their end.
+fn calm(family: Family) -> Duration {
+    match family {
+        Family::Tor | Family::I2p => Duration::from_millis(500),
+        Family::Loopback | Family::Ethernet | Family::Ip | Family::Mesh => Duration::ZERO,
     }
 }
 
@@ -185,6 +201,18 @@ mod tests {
             assert_eq!(class == Class::LAN, near, "{address}");
         }
         assert_eq!(class_here(Class::MEMORY, Remote::Ip("10.0.0.1:1".parse().unwrap())), Class::MEMORY);
+    }
+
+    #[test]
+    fn a_circuit_that_stands_still_is_not_dead_as_soon_as_a_datagram_path_is() {
+        let now = Instant::now();
+        let link = |class| {
+            let profile = Profile { class, typical_rtt: Duration::from_millis(10), rate: None, lossy: false };
+            let remote = Remote::Connection(1);
+            Link::new(now, Place { transport: crate::TransportId(0), remote, mtu: 1_200 }, &profile)
+        };
+        assert!(link(Class::new(Family::Tor, 0)).round_trip() == Duration::from_millis(500));
+        assert!(link(Class::UDP).round_trip() < Duration::from_millis(50));
     }
 
     #[test]

@@ -52,6 +52,32 @@ pub enum DialError {
     /// This transport does not dial such endpoints.
     #[error("no transport for this kind of endpoint is on")]
     Unsupported,
+    /// The endpoint is wrong in itself, so that trying again cannot help; in words for the user.
+    #[error("{0}")]
+    Wrong(String),
+    /// Something else, in words for the user, with what helps.
+    #[error("{0}")]
+    Told(String),
+}
+
+/// How a transport as a whole is doing, be there links over it or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// It can be used.
+    #[default]
+    Ready,
+    /// It will be ready by itself.
+    Starting {
+        /// How far it is, 0 to 100, where that is known.
+        percent: Option<u8>,
+        /// What it is doing, in words.
+        doing: String,
+    },
+    /// It cannot be used, wholly or in part, and goes on trying.
+    Failing {
+        /// Why, in words for the user, with what helps. May name places: it is not for logs.
+        why: String,
+    },
 }
 
 /// What a transport tells.
@@ -127,6 +153,11 @@ pub trait Transport: Debug + Send {
 
     /// Where others can dial this transport, as far as it knows.
     fn listening(&self) -> Vec<Endpoint>;
+
+    /// How it is doing; [`Condition::Ready`] unless it depends on something that takes time, or can fail.
+    fn condition(&self) -> Condition {
+        Condition::Ready
+    }
 
     /// `place` as an endpoint that could be dialled, to be shown to the user.
     fn describe(&self, place: Place) -> String;

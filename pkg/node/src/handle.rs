@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use byway_api::body::{LinkInfo, Map, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Trace};
+use byway_api::body::{
+    LinkInfo, Map, NodeInfo, PeerInfo, PeerSpec, RouteInfo, SessionInfo, Trace, TransportInfo,
+};
 use byway_api::{
     ApiError, BoxFuture, Code, DEFAULT_DEADLINE, HELD_LIFE, Incoming, Kind, MESSAGE_MAX, ManCon, Node,
     OpenNode, Outgoing, Request, Sent,
@@ -230,6 +232,11 @@ impl Handle {
     /// Endpoints that transports listen at.
     pub async fn listening(&self) -> Result<Vec<String>, ApiError> {
         self.with(Driver::listening).await
+    }
+
+    /// Transports that are on, and how each is doing.
+    pub async fn transports(&self) -> Result<Vec<TransportInfo>, ApiError> {
+        self.with(report::transports).await
     }
 
     /// Adds or replaces a peer; the daemon keeps it in its state if it is to last.

@@ -2,10 +2,11 @@
 
 use byway_api::ManCon;
 use byway_api::body::{
-    LinkInfo, Map, MapLink, NodeInfo, PathInfo, PeerInfo, RouteInfo, SessionInfo, Trace, TraceHop, TreeInfo,
+    LinkInfo, Map, MapLink, NodeInfo, PathInfo, PeerInfo, RouteInfo, SessionInfo, Trace, TraceHop,
+    TransportInfo, TreeInfo,
 };
 use byway_identity::{Addr, Ipv6Range};
-use byway_link::{LinkStatus, PeerState};
+use byway_link::{Condition, LinkStatus, PeerState, Scheme};
 use byway_network::{Cost, Hop, Network, Path, Plane, Tree};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -35,6 +36,24 @@ pub(crate) fn peers(driver: &mut Driver) -> Vec<PeerInfo> {
             trouble: peer.trouble,
         })
         .collect()
+}
+
+pub(crate) fn transports(driver: &mut Driver) -> Vec<TransportInfo> {
+    let info = |slot: &crate::driver::Slot| {
+        let (state, percent, detail) = match slot.transport.condition() {
+            Condition::Ready => ("ready", None, None),
+            Condition::Starting { percent, doing } => ("starting", percent, Some(doing)),
+            Condition::Failing { why } => ("failing", None, Some(why)),
+        };
+        TransportInfo {
+            kind: slot.transport.schemes().first().copied().map_or("", Scheme::name).to_owned(),
+            state: state.to_owned(),
+            percent,
+            detail,
+            endpoints: slot.transport.listening().iter().map(ToString::to_string).collect(),
+        }
+    };
+    driver.slots.iter().map(info).collect()
 }
 
 pub(crate) fn links(driver: &mut Driver) -> Vec<LinkInfo> {

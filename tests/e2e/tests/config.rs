@@ -22,7 +22,7 @@ async fn all_faults_of_a_configuration_are_told_at_once_and_nothing_starts() {
             (4, "mancon.default: \"hihg\" is not known here; did you mean \"high\"?"),
             (6, "portal.mtu: 99999 is out of range"),
             (8, "links.udp.listen[0]"),
-            (9, "links.tor.mode: Tor is not built into this version yet"),
+            (9, "links.tor.mode: a tor of Byway's own is not built into this version yet"),
             (11, "peers[0].addr: an address has 43 characters"),
             (12, "peers[0].endpoints[0]: the transport lan is not built into this version yet"),
         ] {

@@ -1,9 +1,9 @@
 //! `byway links`.
 
-use byway_api::Service;
 use byway_api::body::LinkInfo;
 
 use super::list::List;
+use super::status::doing;
 use super::{Context, Watch};
 use crate::failure::Failure;
 use crate::out::{millis, size, span};
@@ -11,7 +11,8 @@ use crate::out::{millis, size, span};
 /// Lists the open links.
 ///
 /// RTT is there and back, LOSS of the link's own probes. COST is in milliseconds one way, and counts loss and the time to send
-/// 1,200 bytes too: ways are chosen by it. MTU is the longest frame that passes whole.
+/// 1,200 bytes too: ways are chosen by it. MTU is the longest frame that passes whole. Transports that are not ready are named on
+/// stderr, with what helps.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -20,7 +21,22 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) async fn run(args: &Args, context: &mut Context<'_, '_>) -> Result<(), Failure> {
-    LIST.run(args.watch, context, async |service: &dyn Service| service.links().await).await
+    args.watch
+        .run(context, async |service, out| {
+            let links = service.links().await?;
+            if out.json {
+                return out.object(&serde_json::Map::from_iter([LIST.json(&links)?]));
+            }
+            LIST.show(&links, out)?;
+            // A transport without links may be what people look for here.
+            for transport in service.status().await?.transports {
+                if transport.state != "ready" {
+                    out.note(format!("{}: {}", transport.kind, doing(&transport)));
+                }
+            }
+            Ok(())
+        })
+        .await
 }
 
 const LIST: List<LinkInfo> = List {
@@ -39,3 +55,18 @@ const LIST: List<LinkInfo> = List {
         ("UP", |link| span(link.up_s)),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transport_that_is_not_ready_is_named_beside_the_links() {
+        let args = Args { watch: Watch { watch: false } };
+        let fake = Fake::new();
+        let ran = fake.run(async |context| run(&args, context).await).await;
+        assert_eq!(ran.notes(), "tor: starting 45%: asking for relays\n");
+        assert!(!ran.data().contains("asking"), "data is links alone");
+    }
+}

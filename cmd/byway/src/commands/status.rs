@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use byway_api::body::Status;
+use byway_api::body::{Status, TransportInfo};
 use serde::Serialize;
 
 use super::{Context, Watch};
@@ -108,6 +108,7 @@ fn show(status: &Status, out: &mut Out<'_>) -> Result<(), Failure> {
         [] => row("listens", "nowhere".into())?,
         endpoints => endpoints.iter().try_for_each(|endpoint| row("listens", endpoint.clone()))?,
     }
+    status.transports.iter().try_for_each(|transport| row(&transport.kind, doing(transport)))?;
     row("peers", format!("{} of {} linked", status.peers_up, status.peers))?;
     row("nodes", format!("{} on this daemon, its own included", status.nodes))?;
     row("portal", status.portal.clone().unwrap_or_else(|| "none".into()))?;
@@ -116,6 +117,13 @@ fn show(status: &Status, out: &mut Out<'_>) -> Result<(), Failure> {
         out.line(format!("{mark}   {warning}"))?;
     }
     Ok(())
+}
+
+/// How a transport is doing, on one line.
+pub(super) fn doing(transport: &TransportInfo) -> String {
+    let percent = transport.percent.map(|percent| format!(" {percent}%")).unwrap_or_default();
+    let detail = transport.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    format!("{}{percent}{detail}", transport.state)
 }
 
 #[cfg(test)]
@@ -133,6 +141,7 @@ mod tests {
         let args = args(None);
         let text = fake.run(async |context| run(&args, context).await).await.data();
         assert!(text.contains(&fake.addr().to_string()) && text.contains("warning   no peers"), "{text}");
+        assert!(text.contains("tor       starting 45%: asking for relays"), "{text}");
 
         let json = fake.json(async |context| run(&args, context).await).await.data();
         let status: Status = serde_json::from_str(&json).expect("one object");

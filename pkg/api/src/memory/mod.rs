@@ -163,6 +163,7 @@ impl Realm {
             nodes: self.hosted().len(),
             portal: None,
             fast: None,
+            transports: Vec::new(),
             warnings: Vec::new(),
         }
     }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use byway_link::{Accept, Endpoint, Scheme};
+use byway_transport_tor::ControlPlace;
 
 use super::parse::{asks_nothing, path};
-use super::read::Section;
-use super::{Links, Site};
+use super::read::{Section, Value};
+use super::{I2p, Links, Site, Tor};
 
 pub(super) fn links(mut section: Section<'_, '_>, links: &mut Links) {
     links.accept = section.parsed("accept", links.accept, |value, text| {
@@ -35,15 +36,8 @@ pub(super) fn links(mut section: Section<'_, '_>, links: &mut Links) {
     tls(section.section("tls"), links);
     websocket(section.section("websocket"), links);
 
-    let mut tor = section.section("tor");
-    mode(&mut tor, "Tor", &[("off", true), ("embedded", false), ("system", false)]);
-    tor.list("bridges", Vec::new(), |value, text| asks_nothing(value, text, "Tor"));
-    tor.finish();
-
-    let mut i2p = section.section("i2p");
-    mode(&mut i2p, "I2P", &[("off", true), ("embedded", false), ("sam", false)]);
-    i2p.parsed("sam", (), |value, text| value.read::<SocketAddr>(text).map(drop));
-    i2p.finish();
+    links.tor = tor(section.section("tor"));
+    links.i2p = i2p(section.section("i2p"));
 
     let mut lan = section.section("lan");
     for key in ["interfaces", "adhoc"] {
@@ -122,11 +116,80 @@ fn listen(section: &mut Section<'_, '_>, default: Vec<SocketAddr>) -> Vec<Socket
     })
 }
 
-fn mode(section: &mut Section<'_, '_>, what: &str, modes: &[(&str, bool)]) {
-    section.parsed("mode", (), |value, text| {
-        if !value.choice(text, modes)? {
-            value.not_built(what, r#"mode = "off""#);
-        }
-        Some(())
+/// What is asked of a system's tor, if anything is; what is written beside `mode = "off"` must be in order all the same.
+fn tor(mut section: Section<'_, '_>) -> Option<Tor> {
+    let is_on =
+        mode(&mut section, "a tor of Byway's own", &[("off", true), ("system", true), ("embedded", false)]);
+    let default = Tor::default();
+    let tor = Tor {
+        socks: section.parsed("socks", default.socks, loopback),
+        control: section.parsed("control", default.control, |value, text| {
+            if text.is_empty() {
+                return Some(None);
+            }
+            let place = text.parse::<ControlPlace>();
+            place.map_err(|error| value.fault(error.to_string(), None)).ok().map(Some)
+        }),
+        password_file: section.parsed("password_file", None, |value, text| match text {
+            "" => Some(None),
+            text => path(value, text).map(Some),
+        }),
+        port: section.number("port", default.port),
+    };
+    if tor.port == 0 {
+        section.fault_at("port", "there is no port 0", None);
+    }
+    section.list("bridges", Vec::new(), |value, text| {
+        asks_nothing(
+            value,
+            text,
+            "a tor of Byway's own, whose bridges these would be (a system's tor has its own),",
+        )
     });
+    section.finish();
+    is_on.then_some(tor)
+}
+
+/// The same for an I2P router.
+fn i2p(mut section: Section<'_, '_>) -> Option<I2p> {
+    let modes = [("off", true), ("sam", true), ("embedded", false)];
+    let is_on = mode(&mut section, "an I2P router of Byway's own", &modes);
+    let mut i2p = I2p::default();
+    i2p.sam = section.parsed("sam", i2p.sam, loopback);
+    i2p.tunnels.length = section.number("tunnel_length", i2p.tunnels.length);
+    i2p.tunnels.count = section.number("tunnel_count", i2p.tunnels.count);
+    if !(1..=7).contains(&i2p.tunnels.length) {
+        section.fault_at("tunnel_length", "a tunnel leads through 1 to 7 routers", None);
+    }
+    if !(1..=16).contains(&i2p.tunnels.count) {
+        section.fault_at("tunnel_count", "a session has 1 to 16 tunnels in each direction", None);
+    }
+    section.finish();
+    is_on.then_some(i2p)
+}
+
+/// Whether a mode other than `off` is chosen, of those that are built in.
+fn mode(section: &mut Section<'_, '_>, what: &str, modes: &[(&str, bool)]) -> bool {
+    section.parsed("mode", false, |value, text| {
+        let is_built = value.choice(text, modes)?;
+        if !is_built {
+            let built: Vec<_> = modes.iter().filter(|(_, is_built)| *is_built).collect();
+            let built: Vec<_> = built.iter().map(|(name, _)| format!("mode = {name:?}")).collect();
+            value.not_built(what, &built.join(" or "));
+        }
+        Some(is_built && text != "off")
+    })
+}
+
+/// An address of this machine: what goes there is not encrypted.
+fn loopback(value: &Value<'_, '_>, text: &str) -> Option<SocketAddr> {
+    let address = value.read::<SocketAddr>(text)?;
+    if !address.ip().is_loopback() {
+        value.fault(
+            "what goes there would cross a network unprotected: an address of this machine is wanted, like \"127.0.0.1:…\"",
+            None,
+        );
+        return None;
+    }
+    Some(address)
 }

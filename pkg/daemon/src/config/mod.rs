@@ -20,7 +20,9 @@ use byway_api::ManCon;
 use byway_identity::{Addr, Ipv6Range};
 use byway_link::{Accept, Endpoint};
 use byway_portal::Allow;
+use byway_transport_i2p::Tunnels;
 use byway_transport_ip::Proxy;
+use byway_transport_tor::ControlPlace;
 
 pub use fault::{Fault, Faults};
 pub(crate) use parse::{known_peers, petname};
@@ -161,6 +163,10 @@ pub struct Links {
     pub tls: Tls,
     /// `[links.websocket]`.
     pub websocket: WebSocket,
+    /// `links.tor`, unless its mode is `off`.
+    pub tor: Option<Tor>,
+    /// `links.i2p`, unless its mode is `off`.
+    pub i2p: Option<I2p>,
 }
 
 /// Links that look like a browser and a web server.
@@ -195,6 +201,28 @@ pub struct WebSocket {
     pub path: String,
     /// Whether it speaks TLS itself; else a reverse proxy does.
     pub tls: bool,
+}
+
+/// Links through an I2P router that runs on this machine (`mode = "sam"`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct I2p {
+    /// Its SAM bridge.
+    pub sam: SocketAddr,
+    /// The tunnels of this node's session.
+    pub tunnels: Tunnels,
+}
+
+/// Links through a tor that runs on this machine (`mode = "system"`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tor {
+    /// Its SOCKS port.
+    pub socks: SocketAddr,
+    /// Its control port; none: others cannot dial this node over Tor.
+    pub control: Option<ControlPlace>,
+    /// The file with the control port's password; none: tor's cookie. Relative paths start at the state directory.
+    pub password_file: Option<PathBuf>,
+    /// The port of the onion service.
+    pub port: u16,
 }
 
 /// Encryption, on links and end to end.
@@ -296,9 +324,28 @@ impl Default for Config {
                 tcp: Vec::new(),
                 tls: Tls::default(),
                 websocket: WebSocket::default(),
+                tor: None,
+                i2p: None,
             },
             session: Session { ciphers: vec![Cipher::Aes], ratchet: Duration::from_secs(120) },
             peers: Vec::new(),
+        }
+    }
+}
+
+impl Default for I2p {
+    fn default() -> Self {
+        Self { sam: SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 7656)), tunnels: Tunnels::default() }
+    }
+}
+
+impl Default for Tor {
+    fn default() -> Self {
+        Self {
+            socks: SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 9050)),
+            control: Some(ControlPlace::Unix("/run/tor/control".into())),
+            password_file: None,
+            port: 2561,
         }
     }
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use byway_api::ManCon;
 use byway_identity::Addr;
-use byway_link::{Endpoint, Scheme};
+use byway_link::{Endpoint, EndpointError, Scheme};
 use byway_portal::{Allow, Ports, Who};
+use byway_transport_i2p::I2pName;
+use byway_transport_tor::OnionAddress;
 use toml::de::DeTable;
 
 use super::fault::{Log, suggest};
@@ -21,6 +23,8 @@ const BUILT_IN: &[Scheme] = &[
     Scheme::Tls,
     Scheme::Ws,
     Scheme::Wss,
+    Scheme::Tor,
+    Scheme::I2p,
     #[cfg(feature = "quic")]
     Scheme::Quic,
 ];
@@ -359,12 +363,15 @@ pub(crate) fn read_endpoint(text: &str) -> Result<Endpoint, (String, Option<Stri
     };
     match Scheme::ALL.iter().find(|known| known.name() == scheme) {
         Some(known) if BUILT_IN.contains(known) => {
-            text.parse().map_err(|error: byway_link::EndpointError| (error.to_string(), None))
+            let endpoint: Endpoint =
+                text.parse().map_err(|error: EndpointError| (error.to_string(), None))?;
+            check(&endpoint).map_err(|what| (what, None))?;
+            Ok(endpoint)
         }
         Some(_) => {
             let what = format!("the transport {scheme} is not built into this version yet");
-            let names = BUILT_IN.iter().map(|known| known.name()).collect::<Vec<_>>().join(", ");
-            Err((what, Some(format!("write endpoints of {names}"))))
+            let names: Vec<_> = BUILT_IN.iter().map(|known| format!("{known}://")).collect();
+            Err((what, Some(format!("those that are have endpoints that begin with {}", names.join(", ")))))
         }
         None => {
             let (built_in, others): (Vec<_>, Vec<_>) =
@@ -374,6 +381,17 @@ pub(crate) fn read_endpoint(text: &str) -> Result<Endpoint, (String, Option<Stri
             let help = format!("{help} (known but not built in: {})", names(others).join(", "));
             Err((format!("{scheme:?} is no transport"), Some(help)))
         }
+    }
+}
+
+/// Finds errors in endpoints whose names have a check of their own.
+fn check(endpoint: &Endpoint) -> Result<(), String> {
+    match (endpoint.scheme(), endpoint.opaque()) {
+        (Scheme::Tor, Some(text)) => {
+            OnionAddress::parse_with_port(text).map(drop).map_err(|error| error.to_string())
+        }
+        (Scheme::I2p, Some(text)) => text.parse::<I2pName>().map(drop).map_err(|error| error.to_string()),
+        _ => Ok(()),
     }
 }
 

@@ -93,9 +93,8 @@ fn what_is_not_built_in_is_refused_and_its_absence_accepted() {
         "mancon.jurisdiction = \"CH\"",
         "mancon.help = [\"relay\"]",
         "links.tor.mode = \"embedded\"",
-        "links.tor.mode = \"system\"",
         "links.tor.bridges = [\"obfs4 …\"]",
-        "links.i2p.mode = \"sam\"",
+        "links.i2p.mode = \"embedded\"",
         "links.lan.interfaces = [\"*\"]",
         "links.lan.adhoc = [\"wlan1\"]",
         "links.serial = [{ device = \"/dev/ttyUSB0\" }]",
@@ -200,6 +199,7 @@ fn places_and_transports_that_are_none_are_told_with_an_example() {
     let all = format!("{faults:?}");
     assert!(all.contains("tcp:127.0.0.1:2560"), "{all}");
     assert!(all.contains("(known but not built in: unix"), "{all}");
+    assert!(all.contains("\\\"tor\\\", \\\"i2p\\\""), "{all}");
 }
 
 #[test]
@@ -289,5 +289,77 @@ fn keys_may_live_shorter_for_tests_and_never_longer() {
             ratchet(odd).is_err_and(|faults| faults.to_string().contains("session.ratchet_seconds")),
             "{odd}"
         );
+    }
+}
+
+#[test]
+fn a_tor_of_the_system_is_asked_for_with_what_differs_from_the_default() {
+    let tor = |text: &str| Config::parse(text, "x").map(|config| config.links.tor);
+    assert_eq!(tor("links.tor.mode = \"system\""), Ok(Some(Tor::default())));
+    assert_eq!(tor("links.tor.port = 80"), Ok(None), "nothing is on that is not switched on");
+    let text = "[links.tor]\nmode = \"system\"\nsocks = \"127.0.0.1:9150\"\ncontrol = \"127.0.0.1:9151\"\n\
+                password_file = \"secret\"\nport = 80\n";
+    let wanted = Tor {
+        socks: ([127, 0, 0, 1], 9150).into(),
+        control: Some("127.0.0.1:9151".parse().expect("a control port")),
+        password_file: Some("secret".into()),
+        port: 80,
+    };
+    assert_eq!(tor(text), Ok(Some(wanted)));
+    let only_dials = tor("links.tor = { mode = \"system\", control = \"\" }").expect("in order");
+    assert_eq!(only_dials.map(|tor| tor.control), Some(None));
+}
+
+#[test]
+fn places_of_tor_that_are_none_or_elsewhere_are_faults() {
+    let text =
+        "[links.tor]\nsocks = \"192.0.2.1:9050\"\ncontrol = \"192.0.2.1:9051\"\nport = 0\nmode = \"sytem\"\n";
+    let faults = faults(text);
+    for (line, part) in
+        [(2, "cross a network"), (3, "control port"), (4, "port 0"), (5, "did you mean \"system\"?")]
+    {
+        assert!(
+            faults.iter().any(|(at, text)| *at == line && text.contains(part)),
+            "{line} {part}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn a_mistyped_onion_name_is_found_before_anybody_dials_it() {
+    let good = "tor://pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion:2561";
+    let text = |endpoint: &str| format!("[[peers]]\naddr = \"{}\"\nendpoints = [{endpoint:?}]\n", addr());
+    assert!(Config::parse(&text(good), "x").is_ok());
+    for (odd, part) in [(good.replace("pg6", "pg7"), "mistyped"), (good.replace(":2561", ""), "tor://NAME")] {
+        let faults = faults(&text(&odd));
+        assert!(faults[0].0 == 3 && faults[0].1.contains(part), "{odd}: {faults:?}");
+    }
+}
+
+#[test]
+fn an_i2p_router_of_the_system_is_asked_for_with_its_tunnels() {
+    let i2p = |text: &str| Config::parse(text, "x").map(|config| config.links.i2p);
+    assert_eq!(i2p("links.i2p.mode = \"sam\""), Ok(Some(I2p::default())));
+    assert_eq!(i2p("links.i2p.tunnel_length = 1"), Ok(None), "nothing is on that is not switched on");
+    let text = "[links.i2p]\nmode = \"sam\"\nsam = \"[::1]:7000\"\ntunnel_length = 1\ntunnel_count = 16\n";
+    let sam = "[::1]:7000".parse().expect("an address");
+    assert_eq!(i2p(text), Ok(Some(I2p { sam, tunnels: Tunnels { length: 1, count: 16 } })));
+    let text = "[links.i2p]\nsam = \"192.0.2.1:7656\"\ntunnel_length = 0\ntunnel_count = 17\n";
+    let faults = faults(text);
+    for (line, part) in [(2, "cross a network"), (3, "1 to 7"), (4, "1 to 16")] {
+        assert!(
+            faults.iter().any(|(at, text)| *at == line && text.contains(part)),
+            "{line} {part}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn i2p_names_that_are_none_are_faults() {
+    let text = |endpoint: &str| format!("[[peers]]\naddr = \"{}\"\nendpoints = [{endpoint:?}]\n", addr());
+    assert!(Config::parse(&text(&format!("i2p://{}.b32.i2p", "a".repeat(52))), "x").is_ok());
+    for (odd, part) in [("i2p://example.i2p", "NAME.b32.i2p"), ("i2p://abc.b32.i2p", "52 of the characters")]
+    {
+        assert!(faults(&text(odd))[0].1.contains(part), "{odd}");
     }
 }

@@ -33,6 +33,12 @@ impl Core {
         }
     }
 
+    /// How long a handshake over the transports of a lane may take.
+    fn patience(&self, lane: usize) -> Duration {
+        let slow = self.transports.values().filter(|known| known.lane == lane);
+        slow.map(|known| 10 * known.profile.typical_rtt).max().unwrap_or_default()
+    }
+
     /// Ends what is being dialled, and forgets that it failed before: there are other endpoints now.
     pub(super) fn forget_rounds(&mut self, addr: &Addr) {
         let Some(peer) = self.peers.get_mut(addr) else { return };
@@ -48,6 +54,7 @@ impl Core {
 
     /// Begins, continues or ends the round of one slot.
     pub(super) fn dial(&mut self, now: Instant, addr: &Addr, lane: usize, out: &mut Vec<Action>) {
+        let patience = self.patience(lane);
         let Some(peer) = self.peers.get_mut(addr) else { return };
         let Some(slot) = peer.slots.get_mut(&lane) else { return };
         if let State::Wait { until } = slot.dialler.state
@@ -62,6 +69,7 @@ impl Core {
                 return;
             }
             self.rounds += 1;
+            slot.dialler.patience = patience;
             let transports = &self.transports;
             let targets = peer.endpoints.iter().flat_map(|endpoint| {
                 let able = transports.iter().filter(move |(_, known)| {
@@ -124,6 +132,7 @@ impl Core {
             connections.copied().filter(|place| !self.note_connection(now, *place)).collect();
         out.extend(refused.into_iter().map(|place| Action::HangUp { place }));
         let Some(Dial { peer: addr, lane, endpoint }) = self.dials.remove(&id) else { return };
+        let patience = self.patience(lane);
         let Some(peer) = self.peers.get_mut(&addr) else { return };
         let Some(slot) = peer.slots.get_mut(&lane) else { return };
         if let Some(at) = slot.dialler.looking_up.iter().position(|other| *other == endpoint) {
@@ -132,6 +141,7 @@ impl Core {
         match result {
             Ok(places) => {
                 let was_dialling = slot.dialler.is_dialling();
+                slot.dialler.patience = patience;
                 let lossy = |place: &Place| {
                     self.transports.get(&place.transport).is_some_and(|known| known.profile.lossy)
                 };
@@ -146,10 +156,13 @@ impl Core {
                     DialError::Name | DialError::Proxy | DialError::Site => {
                         slot.dialler.at_least(Duration::from_secs(2));
                     }
-                    DialError::Unsupported | DialError::Certificate(_) | DialError::Clock(_) => {
+                    DialError::Unsupported
+                    | DialError::Wrong(_)
+                    | DialError::Certificate(_)
+                    | DialError::Clock(_) => {
                         slot.dialler.at_least(Duration::from_secs(15));
                     }
-                    DialError::Unreachable => {}
+                    DialError::Unreachable | DialError::Told(_) => {}
                 }
             }
         }
@@ -163,7 +176,8 @@ impl Core {
         if self.connections.len() >= CONNECTIONS_MAX && !self.connections.contains_key(&key) {
             return false;
         }
-        let due = now + CONNECTION_UNUSED;
+        let lane = self.transports.get(&place.transport).map(|known| known.lane);
+        let due = now + lane.map_or(CONNECTION_UNUSED, |lane| CONNECTION_UNUSED.max(2 * self.patience(lane)));
         self.connections.insert(key, (place, due));
         self.next_connections = Some(self.next_connections.map_or(due, |next| next.min(due)));
         true

@@ -54,7 +54,8 @@ impl Core {
         }
         link.meter.expire(now);
         let costs_differ = link.meter.update(now);
-        match link.liveness.poll(now, link.meter.round_trip()) {
+        let round_trip = link.round_trip();
+        match link.liveness.poll(now, round_trip) {
             None => {}
             Some(Verdict::Probe) => {
                 if link.liveness.is_suspect() {
