@@ -383,7 +383,7 @@ pub(crate) fn core_levels(levels: config::Levels) -> byway_node::Levels {
     byway_node::Levels { default: levels.default, floor: levels.floor, direct: levels.direct }
 }
 
-/// What the levels rule out, while UDP is the only transport.
+/// What the levels rule out, while no transport but clear ones is on.
 pub(crate) fn level_warnings(config: &Config) -> Vec<String> {
     let level = config.mancon.default.max(config.mancon.floor);
     if config.links.tor.is_some() || config.links.i2p.is_some() {
