@@ -154,8 +154,8 @@ impl Router {
     }
 
     /// Where a probe goes that wanders: to any neighbour from which the target is no farther than what remains, near ones more
-    /// likely. What remains falls by what the link costs alone, so a probe may turn aside as long as it gets there within what
-    /// the best neighbour has promised at first. Many of them show how ways cross that are shorter than any promise.
+    /// likely. What remains falls by what the link costs alone, so a probe may turn aside as long as it gets there within a
+    /// quarter more than the best neighbour has promised at first. Many of them show how ways cross that are shorter than any promise.
     fn wander(&self, head: &Steered, wander: u8, salt: u64, from: Option<Hop>) -> Option<(Hop, u32)> {
         let goal = Goal { to: head.to, coords: &head.coords, plane: head.plane };
         let fits = |best: &Best| best.value <= head.remaining && Some(best.hop) != from;

@@ -32,6 +32,13 @@ fn hears(router: &mut Router, now: Instant, frame: &Frame) -> Result<(), FrameEr
     router.handle_below(now, hop(1, Family::Ip), frame.emit(), &mut Outbox::default())
 }
 
+/// One link below the peer 1, which is the root of tree 1.
+fn below_peer() -> Coords {
+    let (tree, root) = (TreeId::new(Plane::Any, 1), crate::coords::root_id(&key(1).public().addr()));
+    let steps = Box::new([Step { label: 9, cost: 30 }]);
+    Coords::new(vec![crate::coords::Place { tree, root, steps }])
+}
+
 #[test]
 fn there_is_room_for_so_many_hops_and_no_more() {
     let now = Instant::now();
@@ -101,10 +108,8 @@ fn remaining_falls_at_each_hop_and_the_mask_never_grows() {
     let mut router = with_peer(now);
     hears(&mut router, now, &Frame::Certs(vec![Item::Cert(cert(1, 1, 1).claim())])).expect("it is genuine");
     let tree = TreeId::new(Plane::Any, 1);
-    let root = crate::coords::root_id(&key(1).public().addr());
     for remaining in [0, 1, 60, 200, u32::MAX] {
-        let place = crate::coords::Place { tree, root, steps: Box::new([Step { label: 9, cost: 30 }]) };
-        let coords = Coords::new(vec![place]);
+        let coords = below_peer();
         let to = ShortId([5; 8]);
         let head = packet::Steered { plane: Plane::Any, ttl: 9, mask: tree.bit(), remaining, to, coords };
         if let Some((best, mask, left)) = router.steer(&head) {
@@ -122,11 +127,8 @@ fn a_payload_that_comes_back_is_sent_again_so_often_and_over_links_like_that_alo
     let now = Instant::now();
     let mut router = with_peer(now);
     hears(&mut router, now, &Frame::Certs(vec![Item::Cert(cert(1, 1, 1).claim())])).expect("it is genuine");
-    let tree = TreeId::new(Plane::Any, 1);
-    let root = crate::coords::root_id(&key(1).public().addr());
-    let place = crate::coords::Place { tree, root, steps: Box::new([Step { label: 9, cost: 30 }]) };
-    let (seq, coords) = (Seq { boot: 1, counter: 1 }, Coords::new(vec![place]));
-    let location = Location::make(&key(5), &network(), seq, Plane::Any, coords, [0; 32]);
+    let seq = Seq { boot: 1, counter: 1 };
+    let location = Location::make(&key(5), &network(), seq, Plane::Any, below_peer(), [0; 32]);
     assert!(router.remotes.learn(now, location));
     let to = short_id(&key(5).public().addr());
     let what = [&to.0[..], &[0, 0], b"payload"].concat();
