@@ -102,6 +102,9 @@ body! {
         /// Where it can be reached; empty: it may only dial in.
         #[serde(default)]
         endpoints: Vec<String>,
+        /// By what links to it may go, whoever dials: `udp`, `tls`, `tor`, …; empty: by all that are on.
+        #[serde(default)]
+        transports: Vec<String>,
         /// Keep it after a restart.
         #[serde(default)]
         save: bool,
@@ -128,7 +131,7 @@ body! {
 }
 
 body! {
-    /// An open link.
+    /// A link to a peer, or one that is wanted and not open.
     LinkInfo {
         /// The peer.
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
@@ -137,11 +140,24 @@ body! {
         endpoint: String,
         /// Family and kind.
         class: String,
+        /// `active`: it carries what may go any way; `standby`: it is open, and carries what must go by its family or nothing;
+        /// `none`: it is not open.
+        #[serde(default)]
+        role: String,
+        /// `starting`, `up`, `degraded`, `suspect` or `blocked`.
+        #[serde(default)]
+        state: String,
+        /// Seconds in that state.
+        #[serde(default)]
+        state_s: u64,
+        /// Why it is not open, in words.
+        #[serde(default)]
+        why: Option<String>,
         /// Round-trip time, if measured.
         rtt_ms: Option<f64>,
         /// Share of probes lost, 0 to 1.
         loss: f64,
-        /// Cost in milliseconds.
+        /// Cost in milliseconds; of one that is not open, what is typical.
         cost_ms: f64,
         /// Largest frame carried whole.
         mtu: usize,
@@ -149,7 +165,7 @@ body! {
         sent: u64,
         /// Bytes received.
         received: u64,
-        /// Seconds since it came up.
+        /// Seconds since it came up; 0: it is not open.
         up_s: u64,
     }
 }

@@ -112,13 +112,16 @@ pub(crate) fn peer(spec: &PeerSpec) -> Result<Peer, ApiError> {
     }
     let endpoint = |text: &String| config::endpoint(text).map_err(|error| bad(format!("{text:?}: {error}")));
     let endpoints = spec.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?;
-    Ok(Peer { addr: spec.addr, name: spec.name.clone(), endpoints })
+    let transports = spec.transports.iter().map(|text| config::transport(text).map_err(bad));
+    let transports = transports.collect::<Result<_, _>>()?;
+    Ok(Peer { addr: spec.addr, name: spec.name.clone(), endpoints, transports })
 }
 
 /// The request that describes a peer.
 pub(crate) fn spec(peer: &Peer) -> PeerSpec {
     let endpoints = peer.endpoints.iter().map(ToString::to_string).collect();
-    PeerSpec { addr: peer.addr, name: peer.name.clone(), endpoints, save: false }
+    let transports = peer.transports.iter().map(ToString::to_string).collect();
+    PeerSpec { addr: peer.addr, name: peer.name.clone(), endpoints, transports, save: false }
 }
 
 /// Writes `peer` into the configuration file at `path`, leaving everything else as it is.
@@ -166,6 +169,12 @@ fn fill(table: &mut Table, peer: &Peer) {
     }
     let endpoints: Array = peer.endpoints.iter().map(ToString::to_string).collect();
     set(table, "endpoints", endpoints.into());
+    if peer.transports.is_empty() {
+        table.remove("transports");
+    } else {
+        let transports: Array = peer.transports.iter().map(ToString::to_string).collect();
+        set(table, "transports", transports.into());
+    }
 }
 
 /// Sets a value, and leaves the comment beside it.
@@ -186,8 +195,10 @@ mod tests {
 
     fn some(byte: u8, name: &str) -> Peer {
         let endpoints = vec!["udp://192.0.2.1:2561".to_owned()];
-        let spec =
-            PeerSpec { addr: Addr::from_bytes([byte; 32]), name: Some(name.into()), endpoints, save: false };
+        // One with, one without.
+        let transports = if byte == 1 { vec!["tls".into(), "tor".into()] } else { Vec::new() };
+        let name = Some(name.into());
+        let spec = PeerSpec { addr: Addr::from_bytes([byte; 32]), name, endpoints, transports, save: false };
         peer(&spec).expect("a good peer")
     }
 
@@ -251,9 +262,20 @@ mod tests {
     #[test]
     fn requests_with_odd_petnames_or_endpoints_are_refused() {
         let addr = Addr::from_bytes([1; 32]);
-        for (name, endpoint) in [(Some("a b"), "udp://h:1"), (None, "lan://h"), (None, "nonsense")] {
-            let spec =
-                PeerSpec { addr, name: name.map(Into::into), endpoints: vec![endpoint.into()], save: false };
+        let odd = [
+            (Some("a b"), "udp://h:1", "udp"),
+            (None, "lan://h", "udp"),
+            (None, "nonsense", "udp"),
+            (None, "udp://h:1", "ip"),
+        ];
+        for (name, endpoint, transport) in odd {
+            let spec = PeerSpec {
+                addr,
+                name: name.map(Into::into),
+                endpoints: vec![endpoint.into()],
+                transports: vec![transport.into()],
+                save: false,
+            };
             assert_eq!(peer(&spec).expect_err("odd").code, Code::BadRequest, "{endpoint}");
         }
     }

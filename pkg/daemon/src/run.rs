@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use byway_api::{ManCon, Service};
 use byway_identity::keyfile::{self, KeyFileError};
 use byway_identity::{Addr, OsEntropy, SigningKey};
-use byway_link::PeerConfig;
 use byway_portal::Portal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -15,7 +14,7 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::api::Listeners;
-use crate::config::{Cipher, Config, Faults, Listen, Peer, ReadError};
+use crate::config::{Cipher, Config, Faults, Listen, ReadError};
 use crate::fast::Fast;
 use crate::peers::{PeersError, RuntimePeers};
 use crate::privileges::{self, Needs, PrivilegeError};
@@ -204,7 +203,7 @@ async fn serve(start: Start, socket: &Path) -> Result<(), StartError> {
         group_key: group_key.as_deref().copied(),
         accept: config.links.accept,
         levels: core_levels(config.mancon),
-        peers: peers.map(|Peer { addr, name, endpoints }| (PeerConfig { addr, endpoints }, name)).collect(),
+        peers: peers.map(|peer| (peer.link(), peer.name)).collect(),
         boot: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         unix: now.as_secs(),
         ratchet: config.session.ratchet,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use byway_identity::{Addr, SigningKey};
 use byway_network::{Class, Cost, NetworkId};
 
-use crate::{Endpoint, Place};
+use crate::health::State;
+use crate::{Allowed, Endpoint, Place};
 
 /// Who may link to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,15 @@ pub struct PeerConfig {
     pub addr: Addr,
     /// Where to dial it; empty: it may only dial in. The first eight count.
     pub endpoints: Vec<Endpoint>,
+    /// By what links to it may go, whoever dials.
+    pub allowed: Allowed,
+}
+
+impl PeerConfig {
+    /// A peer to which links of all kinds may go.
+    pub fn new(addr: Addr, endpoints: Vec<Endpoint>) -> Self {
+        Self { addr, endpoints, allowed: Allowed::ALL }
+    }
 }
 
 /// Whether a peer is linked.
@@ -73,6 +83,34 @@ pub struct PeerStatus {
     pub trouble: Option<String>,
 }
 
+/// What a link does for its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Frames that may go any way go over it: of those in use it costs least.
+    Active,
+    /// It carries what must go by its family, if it is the one of that family in use; else nothing, until it is needed.
+    Standby,
+}
+
+/// A way to a peer that is to be a link, and is none: to be shown to people.
+#[derive(Clone, Debug)]
+pub struct WayStatus {
+    /// The peer.
+    pub peer: Addr,
+    /// The first of its endpoints that is dialled this way.
+    pub endpoint: Endpoint,
+    /// Family and kind.
+    pub class: Class,
+    /// How it is doing.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// What failed last, in words.
+    pub why: Option<String>,
+    /// What a link would cost as far as one can tell.
+    pub cost: Cost,
+}
+
 /// A link, to be shown to people and counted.
 #[derive(Clone, Debug)]
 pub struct LinkStatus {
@@ -94,6 +132,10 @@ pub struct LinkStatus {
     pub received: (u64, u64),
     /// When it came up.
     pub since: Instant,
+    /// Whether traffic goes over it.
+    pub role: Role,
+    /// How it is doing, and since when.
+    pub state: (State, Instant),
     /// Which of the daemon's classes of transports it goes through, numbered as they were added. A peer has at most one
     /// link through each, so peer and lane name a link.
     pub lane: usize,
@@ -125,6 +167,8 @@ pub struct LinkDropped {
 pub struct Dropped {
     /// A frame for a hop that is not up.
     pub not_up: u64,
+    /// A peer that dials by what it is not allowed.
+    pub forbidden: u64,
     /// A peer of another network.
     pub other_network: u64,
     /// A peer of the same network with another routing protocol.

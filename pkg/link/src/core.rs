@@ -20,7 +20,9 @@ use byway_network::{Class, Cost, Hop, NetworkId};
 use byway_session::{FrameKind, Indices, SendError, SessionId};
 use zeroize::Zeroizing;
 
-use crate::config::{Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerStatus};
+use crate::config::{
+    Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerStatus, WayStatus,
+};
 use crate::control::Name;
 use crate::link::Link;
 use crate::{DialId, Endpoint, Event, Place, Profile, Remote, Scheme, TransportId};
@@ -231,9 +233,9 @@ impl Core {
         }
     }
 
-    /// Adds a peer, or replaces its endpoints; open links stay.
+    /// Adds a peer, or replaces its endpoints and what is allowed; open links stay, but those that no longer are.
     pub fn add_peer(&mut self, now: Instant, peer: PeerConfig, out: &mut Vec<Action>) {
-        let PeerConfig { addr, mut endpoints } = peer;
+        let PeerConfig { addr, mut endpoints, allowed } = peer;
         if addr == self.me {
             tracing::warn!("a peer with this node's own address is left out");
             return;
@@ -249,9 +251,11 @@ impl Core {
         let peer = self.peers.entry(addr).or_insert_with(Peer::stranger);
         peer.listed = true;
         peer.refused_until = None;
-        if peer.endpoints != endpoints {
+        if peer.endpoints != endpoints || peer.allowed != allowed {
             peer.endpoints = endpoints;
+            peer.allowed = allowed;
             self.forget_rounds(&addr);
+            self.end_forbidden(now, &addr, out);
         }
         self.make_slots(now, &addr);
         self.upkeep(now, &addr, out);
@@ -302,13 +306,13 @@ impl Core {
         self.settle(now, out);
     }
 
-    /// Sends a network frame to `hop` over its best link of that family; counted and dropped if it is not up.
+    /// Sends a network frame to `hop` over the link in use of that family; counted and dropped if it is not up.
     pub fn send(&mut self, now: Instant, hop: Hop, frame: &[u8], out: &mut Vec<Action>) {
         let Some(peer) = self.peers.get_mut(&hop.peer) else {
             self.dropped.not_up += 1;
             return;
         };
-        let Some((lane, link)) = peer.best_mut(hop.family) else {
+        let Some((lane, link)) = peer.active_mut(hop.family) else {
             self.dropped.not_up += 1;
             return;
         };
@@ -334,7 +338,7 @@ impl Core {
 
     /// Largest network frame that goes to `hop` in one datagram.
     pub fn frame_mtu(&self, hop: Hop) -> Option<usize> {
-        let (lane, _) = self.peers.get(&hop.peer)?.best(hop.family)?;
+        let (lane, _) = self.peers.get(&hop.peer)?.active(hop.family)?;
         let endpoint = &self.lanes[lane].endpoint;
         endpoint.payload_mtu(endpoint.session(&hop.peer, LINKS_PLANE)?)
     }
@@ -388,12 +392,14 @@ impl Core {
         self.peers.iter().map(status).collect()
     }
 
-    /// Links, for people to look at.
+    /// Open links, for people to look at.
     pub fn links(&self) -> Vec<LinkStatus> {
         let mut links = Vec::new();
         for (addr, peer) in &self.peers {
-            for (lane, link) in peer.links().filter(|(_, link)| link.is_up()) {
+            for (lane, slot) in &peer.slots {
+                let Some(link) = slot.link.as_ref().filter(|link| link.is_up()) else { continue };
                 let Some(class) = link.class else { continue };
+                let (lane, (state, state_since, _)) = (*lane, slot.health.show());
                 let tally = self.lanes[lane].endpoint.tally(addr, LINKS_PLANE);
                 links.push(LinkStatus {
                     peer: *addr,
@@ -405,6 +411,8 @@ impl Core {
                     sent: link.sent,
                     received: link.received,
                     since: link.since,
+                    role: peer.role(lane),
+                    state: (state, state_since),
                     lane,
                     handshakes: tally.established,
                     rekeys: tally.renewed,
@@ -418,6 +426,51 @@ impl Core {
             }
         }
         links
+    }
+
+    /// Ways to listed peers that are dialled and on which no link is open, for people to look at.
+    pub fn ways(&self) -> Vec<WayStatus> {
+        let mut ways = Vec::new();
+        for (addr, peer) in &self.peers {
+            let closed = |slot: &Slot| !slot.link.as_ref().is_some_and(Link::is_up);
+            for (lane, slot) in peer.slots.iter().filter(|(_, slot)| closed(slot)) {
+                let Some((known, endpoint)) = self.targets(peer, *lane).next() else { continue };
+                let (state, since, why) = slot.health.show();
+                let profile = &self.transports[&known].profile;
+                ways.push(WayStatus {
+                    peer: *addr,
+                    endpoint: endpoint.clone(),
+                    class: profile.class,
+                    state,
+                    since,
+                    why: why.map(str::to_owned),
+                    cost: Cost::of_link(profile.typical_rtt, 0.0, profile.rate),
+                });
+            }
+        }
+        ways
+    }
+
+    /// Where a peer is dialled on one lane, and by which transport: what it is allowed, and nothing else.
+    fn targets<'a>(
+        &'a self,
+        peer: &'a Peer,
+        lane: usize,
+    ) -> impl Iterator<Item = (TransportId, &'a Endpoint)> {
+        let allowed = peer.endpoints.iter().filter(|endpoint| peer.allowed.has(endpoint.scheme()));
+        allowed.flat_map(move |endpoint| {
+            let able = self
+                .transports
+                .iter()
+                .filter(move |(_, known)| known.lane == lane && known.schemes.contains(&endpoint.scheme()));
+            able.map(move |(id, _)| (*id, endpoint))
+        })
+    }
+
+    /// Whether a link to a peer may lead to `place`.
+    fn allows(&self, peer: &Addr, place: &Place) -> bool {
+        let Some(known) = self.transports.get(&place.transport) else { return false };
+        self.peers.get(peer).is_some_and(|peer| peer.allowed.has_any(&known.schemes))
     }
 
     /// What was counted since the start.

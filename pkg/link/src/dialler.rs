@@ -16,7 +16,7 @@ use crate::{Endpoint, Place, TransportId};
 pub(crate) struct Dialler {
     pub(crate) state: State,
     failures: u32,
-    /// Since when there has been no link.
+    /// Since when a link has been missed.
     since: Option<Instant>,
     /// The place of the last good link: tried first, without a resolver.
     pub(crate) last_good: Option<(Place, Option<[u8; 32]>)>,
@@ -57,6 +57,8 @@ pub(crate) enum Step {
 
 /// Between attempts of one round.
 const STAGGER: Duration = Duration::from_millis(250);
+/// Between the first rounds over several kinds of transports.
+const TURN: Duration = Duration::from_millis(150);
 /// How long a handshake is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A second attempt in short datagrams, for paths that swallow long ones.
@@ -64,6 +66,9 @@ const SHORT_AFTER: Duration = Duration::from_millis(700);
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_YOUNG_MAX: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// While another link to the peer carries its traffic: at first, and after a while.
+const PAUSE_SPARE: Duration = Duration::from_secs(2);
+const PAUSE_SPARE_MAX: Duration = Duration::from_secs(30);
 const YOUNG: Duration = Duration::from_secs(300);
 /// Attempts of one round.
 const STEPS_MAX: usize = 64;
@@ -71,10 +76,22 @@ const STEPS_MAX: usize = 64;
 const PLACES_MAX: usize = 8;
 
 impl Dialler {
-    /// Dials at once.
-    pub(crate) fn now(&mut self, now: Instant) {
+    /// Dials, in turn with others that begin at the same time: at once if `place` is 0.
+    pub(crate) fn in_turn(&mut self, now: Instant, place: usize) {
+        let turn = u32::try_from(place).unwrap_or(u32::MAX);
         self.since.get_or_insert(now);
-        self.state = State::Wait { until: now };
+        self.state = State::Wait { until: now + TURN.saturating_mul(turn) };
+    }
+
+    /// It is needed now: what waited long does so no longer.
+    pub(crate) fn hurry(&mut self, now: Instant, entropy: &mut dyn Entropy) {
+        if let State::Wait { until } = &mut self.state
+            && self.floor.is_zero()
+        {
+            *until = (*until).min(now + jitter(PAUSE, entropy));
+            self.failures = 0;
+            self.since = Some(now);
+        }
     }
 
     /// There is no link any more: dials soon, unless it is dialling.
@@ -198,12 +215,16 @@ impl Dialler {
         }
     }
 
-    /// Ends the round without success and waits; returns where handshakes were begun.
-    pub(crate) fn end(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Vec<Place> {
-        self.failures += 1;
+    /// Ends the round without success and waits; returns where handshakes were begun. `spare`: another link to the peer is up.
+    pub(crate) fn end(&mut self, now: Instant, spare: bool, entropy: &mut dyn Entropy) -> Vec<Place> {
+        self.failures = self.failures.saturating_add(1);
         let is_young = self.since.is_none_or(|since| now < since + YOUNG);
-        let most = if is_young { PAUSE_YOUNG_MAX } else { PAUSE_MAX };
-        let pause = (PAUSE * 2u32.pow((self.failures - 1).min(6))).min(most).max(self.floor);
+        let (least, most) = match (spare, is_young) {
+            (true, _) => (PAUSE_SPARE, PAUSE_SPARE_MAX),
+            (false, true) => (PAUSE, PAUSE_YOUNG_MAX),
+            (false, false) => (PAUSE, PAUSE_MAX),
+        };
+        let pause = (least * 2u32.pow((self.failures - 1).min(6))).min(most).max(self.floor);
         let wait = State::Wait { until: now + jitter(pause, entropy) };
         match std::mem::replace(&mut self.state, wait) {
             State::Round(round) => round.places,
@@ -240,7 +261,7 @@ mod tests {
     }
 
     /// Rounds without success from `from` on, for `span`; returns the longest pause between two rounds.
-    fn longest_pause(dialler: &mut Dialler, from: Instant, span: Duration) -> Duration {
+    fn longest_pause(dialler: &mut Dialler, from: Instant, span: Duration, spare: bool) -> Duration {
         let mut entropy = SeededEntropy::new(1);
         let (mut longest, mut ended, mut now) = (Duration::ZERO, from, from);
         while now < from + span {
@@ -257,7 +278,7 @@ mod tests {
                 }
             }
             if dialler.is_over(now) {
-                dialler.end(now, &mut entropy);
+                dialler.end(now, spare, &mut entropy);
                 ended = now;
             }
         }
@@ -268,18 +289,34 @@ mod tests {
     fn pauses_are_short_in_the_first_minutes_and_at_most_19_s_later() {
         let start = Instant::now();
         let mut dialler = Dialler::default();
-        dialler.now(start);
-        let young = longest_pause(&mut dialler, start, Duration::from_secs(290));
+        dialler.in_turn(start, 0);
+        let young = longest_pause(&mut dialler, start, Duration::from_secs(290), false);
         assert!(young < Duration::from_secs(1), "{young:?}");
-        let later = longest_pause(&mut dialler, start + YOUNG, Duration::from_secs(600));
+        let later = longest_pause(&mut dialler, start + YOUNG, Duration::from_secs(600), false);
         assert!(later > Duration::from_secs(11) && later < Duration::from_secs(19), "{later:?}");
+    }
+
+    #[test]
+    fn what_stands_by_is_dialled_each_half_minute_and_at_once_when_it_is_needed() {
+        let start = Instant::now();
+        let mut dialler = Dialler::default();
+        dialler.in_turn(start, 0);
+        let longest = longest_pause(&mut dialler, start, Duration::from_secs(600), true);
+        assert!(longest > Duration::from_secs(22) && longest < Duration::from_secs(38), "{longest:?}");
+        let now = start + Duration::from_secs(600);
+        dialler.end(now, true, &mut SeededEntropy::new(3));
+        assert!(dialler.due().unwrap() > now + Duration::from_secs(20));
+        dialler.hurry(now, &mut SeededEntropy::new(4));
+        assert!(dialler.due().unwrap() < now + Duration::from_millis(400));
+        let longest = longest_pause(&mut dialler, now, Duration::from_secs(100), false);
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
     }
 
     #[test]
     fn a_handshake_over_a_slow_transport_gets_its_time() {
         let start = Instant::now();
         let mut dialler = Dialler { patience: Duration::from_secs(12), ..Dialler::default() };
-        dialler.now(start);
+        dialler.in_turn(start, 0);
         assert!(dialler.add_places(start, &[place(1)], None, None));
         assert!(dialler.step(start).is_some());
         let State::Round(round) = &mut dialler.state else { panic!("no round") };
@@ -292,8 +329,8 @@ mod tests {
     fn success_resets_the_pauses() {
         let start = Instant::now();
         let mut dialler = Dialler::default();
-        dialler.now(start);
-        longest_pause(&mut dialler, start, Duration::from_secs(900));
+        dialler.in_turn(start, 0);
+        longest_pause(&mut dialler, start, Duration::from_secs(900), false);
         dialler.succeeded(place(1), None);
         assert_eq!(dialler.due(), None);
         dialler.soon(start + Duration::from_secs(1_000), &mut SeededEntropy::new(2));
@@ -305,7 +342,7 @@ mod tests {
     fn every_place_gets_its_turn_and_a_short_attempt() {
         let start = Instant::now();
         let mut dialler = Dialler::default();
-        dialler.now(start);
+        dialler.in_turn(start, 0);
         dialler.begin(start, std::iter::empty());
         assert!(dialler.add_places(start, &[place(1), place(2), place(1)], None, Some(1_200)));
         let mut seen = Vec::new();
@@ -324,7 +361,7 @@ mod tests {
     fn a_round_is_bounded_however_many_places_are_named() {
         let start = Instant::now();
         let mut dialler = Dialler::default();
-        dialler.now(start);
+        dialler.in_turn(start, 0);
         dialler.begin(start, std::iter::empty());
         for chunk in 0..100u8 {
             dialler.add_places(start, &[place(chunk), place(chunk + 100)], None, None);

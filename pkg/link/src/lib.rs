@@ -44,7 +44,7 @@
 //!
 //! let mut actions = [Vec::new(), Vec::new()];
 //! let endpoint = "udp://192.0.2.1:2561".parse()?;
-//! let peer = PeerConfig { addr: keys[1].public().addr(), endpoints: vec![endpoint] };
+//! let peer = PeerConfig::new(keys[1].public().addr(), vec![endpoint]);
 //! cores[0].add_peer(start, peer, &mut actions[0]);
 //!
 //! let place = |node: usize| Place { transport: TransportId(0), remote: Remote::Ip(([192, 0, 2, node as u8], 2_561).into()), mtu: 1_472 };
@@ -73,6 +73,7 @@
 //! # Ok::<(), byway_link::EndpointError>(())
 //! ```
 
+mod allowed;
 mod backoff;
 mod config;
 mod control;
@@ -80,6 +81,7 @@ mod core;
 mod dialler;
 mod dials;
 mod endpoint;
+mod health;
 mod link;
 mod liveness;
 mod lookups;
@@ -88,17 +90,21 @@ mod meter;
 mod path;
 mod place;
 mod serialise;
+mod steadiness;
 mod streams;
 mod transport;
 
 pub use crate::core::{Action, Carried, Core, FastLink, LINK_TAG, Watch};
+pub use allowed::Allowed;
 pub use backoff::Backoff;
 pub use byway_session::Ciphers;
 pub use config::{
-    Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerState, PeerStatus,
+    Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerState, PeerStatus, Role,
+    WayStatus,
 };
 pub use dials::{DialOutcome, Dials};
 pub use endpoint::{Endpoint, EndpointError, IpEndpoint, Scheme};
+pub use health::State;
 pub use lookups::Lookups;
 pub use memory::{Memory, MemoryHub};
 pub use place::{DialId, Place, Remote, TransportId};

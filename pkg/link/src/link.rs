@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use byway_network::{Class, Family};
+use byway_network::{Class, Cost, Family};
 use byway_session::SessionId;
 
-use crate::liveness::Liveness;
+use crate::liveness::{Liveness, Pace};
 use crate::meter::Meter;
 use crate::path::PathLength;
 use crate::serialise::Serialise;
@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) meter: Meter,
     /// No round trip counts as shorter when silence is judged.
     calm: Duration,
+    /// Whether frames on it may be lost or reordered (false: a stream).
+    lossy: bool,
     pub(crate) path: PathLength,
     pub(crate) since: Instant,
     pub(crate) sent: (u64, u64),
@@ -56,6 +58,8 @@ pub(crate) struct Greetings {
 /// Frames kept until the greeting comes, and bytes of them: strangers by the thousand may be at that point.
 pub(crate) const EARLY_MAX: usize = 16;
 const EARLY_BYTES_MAX: usize = 32 * 1024;
+/// A larger share of lost probes is worth a word.
+const DEGRADED_LOSS: f64 = 0.1;
 /// Pause between greetings, and how many are sent before the session is given up.
 pub(crate) const GREETING_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) const GREETINGS_MAX: u32 = 24;
@@ -75,9 +79,10 @@ impl Link {
             class: None,
             their_class: None,
             boot: None,
-            liveness: Liveness::new(now, keepalive(profile.class.family())),
+            liveness: Liveness::new(now, pace(profile.class.family(), true)),
             meter: meter(now, profile),
             calm: calm(profile.class.family()),
+            lossy: profile.lossy,
             path: PathLength::new(now, place.mtu, profile.lossy),
             since: now,
             sent: (0, 0),
@@ -96,6 +101,35 @@ impl Link {
     /// Whether frames may go over it.
     pub(crate) fn is_up(&self) -> bool {
         self.is_greeted() && !self.liveness.is_silent()
+    }
+
+    /// Whether frames for `family` may go over it.
+    pub(crate) fn carries(&self, family: Family) -> bool {
+        self.is_up() && self.class.is_some_and(|class| class.family() == family)
+    }
+
+    /// What counts when links of one family are compared: the cost, and more for what hides from it.
+    ///
+    /// A datagram that is lost on a stream holds up all behind it, and TCP inside of TCP answers that with losses of its
+    /// own; a connection for datagrams takes twice the work of a socket, and no thread but the core's sends on it.
+    pub(crate) fn weight(&self) -> u64 {
+        let cost = u64::from(self.meter.cost().units());
+        match (self.place.remote, self.lossy) {
+            (Remote::Ip(_), _) => 4 * cost,
+            (Remote::Connection(_), true) => 5 * cost + 20,
+            (Remote::Connection(_), false) => 7 * cost + 40,
+        }
+    }
+
+    /// Whether it is up, but much worse than such links usually are.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.meter.loss() > DEGRADED_LOSS || self.meter.is_slow()
+    }
+
+    /// What is announced of it; `dearer`: while another way is to be preferred, which costs so much.
+    pub(crate) fn cost(&self, dearer: Option<Cost>) -> Cost {
+        let cost = self.meter.cost();
+        dearer.map_or(cost, |other| cost.max(other.plus(other)))
     }
 
     /// The round trip by which silence is judged.
@@ -135,13 +169,19 @@ fn meter(now: Instant, profile: &Profile) -> Meter {
     meter
 }
 
-/// How often an idle link of `family` is probed.
-fn keepalive(family: Family) -> Duration {
-    match family {
-        Family::Loopback | Family::Ethernet | Family::Ip => Duration::from_secs(5),
-        Family::Tor | Family::I2p => Duration::from_secs(15),
-        Family::Mesh => Duration::from_secs(60),
-    }
+/// How often a link of `family` is probed; those that stand by while another carries need less, so that what is kept in
+/// reserve costs little. A NAT keeps a UDP flow for 30 s and more.
+pub(crate) fn pace(family: Family, is_needed: bool) -> Pace {
+    let seconds = Duration::from_secs;
+    let (keepalive, silent) = match (family, is_needed) {
+        (Family::Loopback | Family::Ethernet | Family::Ip, true) => (5, (120, 1)),
+        (Family::Loopback | Family::Ethernet | Family::Ip, false) => (15, (10, 5)),
+        (Family::Tor | Family::I2p, true) => (15, (120, 1)),
+        (Family::Tor | Family::I2p, false) => (30, (10, 15)),
+        (Family::Mesh, true) => (60, (120, 1)),
+        (Family::Mesh, false) => (60, (10, 60)),
+    };
+    Pace { keepalive: seconds(keepalive), silent: (seconds(silent.0), seconds(silent.1)) }
 }
 
 /// Circuits and tunnels stand still for seconds when somebody on the way is busy; that must not count as their end.

@@ -22,10 +22,19 @@ pub(crate) enum Verdict {
     Dead,
 }
 
+/// How often a link is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// While it is idle.
+    pub(crate) keepalive: Duration,
+    /// After how much silence, and how often from then on.
+    pub(crate) silent: (Duration, Duration),
+}
+
 /// Watches one link.
 #[derive(Debug)]
 pub(crate) struct Liveness {
-    keepalive: Duration,
+    pace: Pace,
     state: State,
     /// When an authentic frame came last.
     heard: Instant,
@@ -49,17 +58,27 @@ const PATIENCE: Duration = Duration::from_millis(300);
 const STEP: Duration = Duration::from_millis(200);
 /// The same without traffic, where there is no hurry and a wrong verdict would be worse.
 const IDLE_STEP: Duration = Duration::from_secs(1);
-/// Pause between probes of a silent link, at first and after a while.
+/// Pause between probes of a silent link at first.
 const SILENT_STEP: Duration = Duration::from_millis(500);
-const SILENT_STEP_LATER: Duration = Duration::from_secs(1);
-const SILENT_LATER: Duration = Duration::from_secs(120);
 /// No round trip is believed to take longer.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
 
 impl Liveness {
-    /// A link that was just heard of; idle ones are probed each `keepalive`.
-    pub(crate) fn new(now: Instant, keepalive: Duration) -> Self {
-        Self { keepalive, state: State::Alive, heard: now, waiting: None, next_probe: now }
+    /// A link that was just heard of.
+    pub(crate) fn new(now: Instant, pace: Pace) -> Self {
+        Self { pace, state: State::Alive, heard: now, waiting: None, next_probe: now }
+    }
+
+    /// Probes at another pace from now on.
+    pub(crate) fn set_pace(&mut self, now: Instant, pace: Pace) {
+        if pace == self.pace {
+            return;
+        }
+        self.pace = pace;
+        self.next_probe = self.next_probe.min(now + pace.keepalive);
+        if let State::Silent { since, next } = &mut self.state {
+            *next = (*next).min(now + pace.silent_step(now.saturating_duration_since(*since)));
+        }
     }
 
     /// How long an answer may take before its absence means something.
@@ -139,7 +158,7 @@ impl Liveness {
         let round_trip = round_trip.min(ROUND_TRIP_MAX);
         match self.state {
             State::Alive => {
-                let idle = self.heard + self.keepalive + IDLE_STEP.max(Self::patience(round_trip));
+                let idle = self.heard + self.pace.keepalive + IDLE_STEP.max(Self::patience(round_trip));
                 let unanswered = self.waiting.map(|since| since + Self::patience(round_trip));
                 if unanswered.is_some_and(|due| due <= now) || idle <= now {
                     let fast = unanswered.is_some_and(|due| due <= now);
@@ -148,7 +167,7 @@ impl Liveness {
                     return Some(Verdict::Probe);
                 }
                 if self.next_probe <= now {
-                    self.next_probe = now + self.keepalive;
+                    self.next_probe = now + self.pace.keepalive;
                     return Some(Verdict::Probe);
                 }
                 None
@@ -176,7 +195,7 @@ impl Liveness {
                 if now < next {
                     return None;
                 }
-                let step = if now < since + SILENT_LATER { SILENT_STEP } else { SILENT_STEP_LATER };
+                let step = self.pace.silent_step(now.saturating_duration_since(since));
                 self.state = State::Silent { since, next: now + step };
                 Some(Verdict::Probe)
             }
@@ -189,7 +208,7 @@ impl Liveness {
         let unanswered = self.waiting.map(|since| since + patience);
         match self.state {
             State::Alive => {
-                let idle = self.heard + self.keepalive + IDLE_STEP.max(patience);
+                let idle = self.heard + self.pace.keepalive + IDLE_STEP.max(patience);
                 unanswered.map_or(idle, |due| due.min(idle)).min(self.next_probe)
             }
             State::Suspect { next, fast: false, .. } => unanswered.map_or(next, |due| due.min(next)),
@@ -202,12 +221,23 @@ impl Liveness {
     }
 }
 
+impl Pace {
+    /// Pause between probes of a link that has been silent for `silence`.
+    fn silent_step(&self, silence: Duration) -> Duration {
+        let (later, step) = self.silent;
+        if silence < later { SILENT_STEP } else { step }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const RTT: Duration = Duration::from_millis(20);
-    const KEEPALIVE: Duration = Duration::from_secs(5);
+    const PACE: Pace = Pace {
+        keepalive: Duration::from_secs(5),
+        silent: (Duration::from_secs(120), Duration::from_secs(1)),
+    };
 
     /// Runs until the verdict `Dead`; returns when it came and how many probes went before.
     fn until_dead(
@@ -231,7 +261,7 @@ mod tests {
     #[test]
     fn a_dead_end_is_noticed_within_1500_ms_under_traffic() {
         let start = Instant::now();
-        let mut liveness = Liveness::new(start, KEEPALIVE);
+        let mut liveness = Liveness::new(start, PACE);
         let (after, probes) = until_dead(&mut liveness, Liveness::sent, start);
         assert!(after < Duration::from_millis(1_500), "{after:?}");
         assert!(probes >= 4, "{probes}");
@@ -241,7 +271,7 @@ mod tests {
     #[test]
     fn a_dead_end_is_noticed_within_15_s_when_idle() {
         let start = Instant::now();
-        let mut liveness = Liveness::new(start, KEEPALIVE);
+        let mut liveness = Liveness::new(start, PACE);
         let (after, _) = until_dead(&mut liveness, |_, _| {}, start);
         assert!(after > Duration::from_secs(8) && after < Duration::from_secs(15), "{after:?}");
     }
@@ -249,7 +279,7 @@ mod tests {
     #[test]
     fn one_way_traffic_with_answered_probes_is_no_death() {
         let start = Instant::now();
-        let mut liveness = Liveness::new(start, KEEPALIVE);
+        let mut liveness = Liveness::new(start, PACE);
         let mut answer = None;
         for tick in 0..20_000 {
             let now = start + Duration::from_millis(tick);
@@ -270,7 +300,7 @@ mod tests {
     #[test]
     fn silence_ends_with_an_answer_and_with_nothing_less() {
         let start = Instant::now();
-        let mut liveness = Liveness::new(start, KEEPALIVE);
+        let mut liveness = Liveness::new(start, PACE);
         let (after, _) = until_dead(&mut liveness, Liveness::sent, start);
         let later = start + after + Duration::from_secs(1);
         liveness.heard(later);
@@ -283,7 +313,7 @@ mod tests {
     #[test]
     fn an_end_that_is_told_of_its_silence_dies_though_it_hears() {
         let start = Instant::now();
-        let mut liveness = Liveness::new(start, KEEPALIVE);
+        let mut liveness = Liveness::new(start, PACE);
         let (after, _) = until_dead(
             &mut liveness,
             |liveness, now| {
@@ -296,9 +326,42 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_stands_by_is_probed_less_often_alive_or_silent_until_it_is_needed() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let spare = Pace { keepalive: 15 * second, silent: (10 * second, 5 * second) };
+        let probes = |liveness: &mut Liveness, from: u64, to: u64| {
+            let times = (from..to).map(|tick| start + Duration::from_millis(tick * 100));
+            times
+                .filter(|now| {
+                    let probe = liveness.poll(*now, RTT) == Some(Verdict::Probe);
+                    if probe && !liveness.is_silent() {
+                        liveness.answered(*now);
+                    }
+                    probe
+                })
+                .count()
+        };
+        let mut liveness = Liveness::new(start, PACE);
+        liveness.set_pace(start, spare);
+        assert_eq!(probes(&mut liveness, 0, 600), 4);
+        liveness.set_pace(start + 60 * second, PACE);
+        assert!((11..=13).contains(&probes(&mut liveness, 600, 1_200)));
+
+        let mut liveness = Liveness::new(start, PACE);
+        let (after, _) = until_dead(&mut liveness, Liveness::sent, start);
+        liveness.set_pace(start + after, spare);
+        let dead = after.as_millis() as u64 / 100;
+        assert!(probes(&mut liveness, dead, dead + 100) >= 18, "at first as often as any");
+        assert!(probes(&mut liveness, dead + 100, dead + 600) <= 11);
+        liveness.set_pace(start + after + 60 * second, PACE);
+        assert!(probes(&mut liveness, dead + 600, dead + 610) >= 1, "it is needed now");
+    }
+
+    #[test]
     fn a_late_look_at_the_clock_kills_nothing_at_once() {
         let start = Instant::now();
-        let mut liveness = Liveness::new(start, KEEPALIVE);
+        let mut liveness = Liveness::new(start, PACE);
         liveness.sent(start);
         let late = start + Duration::from_secs(3_600);
         for _ in 0..10 {

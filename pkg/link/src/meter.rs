@@ -16,6 +16,8 @@ pub(crate) struct Meter {
     pub(crate) serialise: Option<Serialise>,
     typical: Duration,
     smoothed: Option<Duration>,
+    /// What round trips usually take: follows within hours, not within minutes.
+    usual: Option<Duration>,
     /// Smallest round trips of the current half window and of the one before.
     low: [Option<Duration>; 2],
     low_since: Instant,
@@ -42,6 +44,10 @@ struct UnderWay {
 
 /// The smallest round trip of the last 30 to 60 s counts.
 const HALF_WINDOW: Duration = Duration::from_secs(30);
+/// How many round trips are needed to change what is usual.
+const USUAL: u32 = 1_024;
+/// Less than this beyond the usual is never slow.
+const SLOW_LEAST: Duration = Duration::from_millis(50);
 /// Probes that may be under way at once.
 const UNDER_WAY_MAX: usize = 32;
 /// Fewer outcomes than these count as so many, so that one early loss is not "half of all".
@@ -57,6 +63,7 @@ impl Meter {
             serialise: None,
             typical,
             smoothed: None,
+            usual: None,
             low: [None; 2],
             low_since: now,
             next_number: 0,
@@ -78,6 +85,12 @@ impl Meter {
     /// The smoothed round trip, or what is typical.
     pub(crate) fn round_trip(&self) -> Duration {
         self.smoothed.unwrap_or(self.typical)
+    }
+
+    /// Whether round trips take three times what is usual here, and enough to be noticed.
+    pub(crate) fn is_slow(&self) -> bool {
+        let (Some(smoothed), Some(usual)) = (self.smoothed, self.usual) else { return false };
+        smoothed > usual * 3 && smoothed > usual + SLOW_LEAST
     }
 
     /// Share of probes lost, 0 to 1.
@@ -135,6 +148,7 @@ impl Meter {
     /// A round trip was measured.
     pub(crate) fn round_trip_was(&mut self, now: Instant, sample: Duration) {
         self.smoothed = Some(self.smoothed.map_or(sample, |old| (old * 7 + sample) / 8));
+        self.usual = Some(self.usual.map_or(sample, |old| (old * (USUAL - 1) + sample) / USUAL));
         if now >= self.low_since + HALF_WINDOW {
             self.low = if now >= self.low_since + 2 * HALF_WINDOW { [None; 2] } else { [None, self.low[0]] };
             self.low_since = now;
@@ -273,6 +287,22 @@ mod tests {
         meter.forget_under_way();
         meter.expire(at(start, 90_000));
         assert!((meter.loss() - before).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_round_trip_of_three_times_the_usual_is_slow_unless_it_is_short() {
+        let start = Instant::now();
+        for (usual, now, slow) in [(40, 160, true), (40, 110, false), (1, 20, false)] {
+            let mut meter = meter(start);
+            for _ in 0..100 {
+                meter.round_trip_was(start, Duration::from_millis(usual));
+            }
+            assert!(!meter.is_slow());
+            for _ in 0..60 {
+                meter.round_trip_was(start, Duration::from_millis(now));
+            }
+            assert_eq!(meter.is_slow(), slow, "{usual} {now}");
+        }
     }
 
     #[test]

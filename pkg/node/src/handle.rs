@@ -14,6 +14,7 @@ use byway_api::{
 };
 use byway_fastpath::Tables;
 use byway_identity::{Addr, Prefix, PublicKey};
+use byway_link::{Allowed, Scheme};
 use byway_network::Plane;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -243,7 +244,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Code::BadRequest`] when an endpoint cannot be read.
+    /// [`Code::BadRequest`] when an endpoint cannot be read, or a transport is none.
     pub async fn add_peer(&self, peer: PeerSpec) -> Result<(), ApiError> {
         let config = byway_link::PeerConfig {
             addr: peer.addr,
@@ -255,6 +256,7 @@ impl Handle {
                         .map_err(|error| ApiError::new(Code::BadRequest, format!("{text:?}: {error}")))
                 })
                 .collect::<Result<_, _>>()?,
+            allowed: allowed(&peer.transports)?,
         };
         self.with(move |driver| driver.add_peer(config, peer.name)).await
     }
@@ -536,4 +538,16 @@ fn deadline(request: Request) -> Duration {
 
 fn stopped() -> ApiError {
     ApiError::new(Code::Closed, "the daemon is stopping")
+}
+
+/// What `transports` name; nothing named: all.
+fn allowed(transports: &[String]) -> Result<Allowed, ApiError> {
+    if transports.is_empty() {
+        return Ok(Allowed::ALL);
+    }
+    let scheme = |text: &String| {
+        let known = Scheme::ALL.into_iter().find(|scheme| scheme.name() == text);
+        known.ok_or_else(|| ApiError::new(Code::BadRequest, format!("{text:?} is no transport")))
+    };
+    Ok(Allowed::only(transports.iter().map(scheme).collect::<Result<Vec<_>, _>>()?))
 }

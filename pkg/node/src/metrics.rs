@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use byway_api::Kind;
-use byway_link::LinkStatus;
+use byway_link::{LinkStatus, Role};
 use byway_session::Counters;
 
 use crate::driver::Driver;
@@ -62,6 +62,10 @@ fn links(text: &mut String, driver: &Driver) {
             rtt.value(labels, measured.as_micros() as u64);
         }
     }
+    let mut active = gauge(text, "byway_link_active", "Whether a link carries what may go any way.");
+    for (labels, link) in each() {
+        active.value(labels, u64::from(link.role == Role::Active));
+    }
     let mut handshakes =
         counter(text, "byway_link_handshakes", "Handshakes of a link that became sessions, by occasion.");
     for (labels, link) in each() {
@@ -104,6 +108,7 @@ fn all_links(text: &mut String, driver: &Driver) {
     let mut drops = counter(text, "byway_links_dropped_frames", help);
     for (reason, count) in [
         ("not-up", counters.dropped.not_up),
+        ("forbidden", counters.dropped.forbidden),
         ("other-network", counters.dropped.other_network),
         ("other-protocol", counters.dropped.other_protocol),
         ("unlisted", counters.dropped.unlisted),

@@ -6,7 +6,7 @@ use byway_api::body::{
     TransportInfo, TreeInfo,
 };
 use byway_identity::{Addr, Ipv6Range};
-use byway_link::{Condition, LinkStatus, PeerState, Scheme};
+use byway_link::{Condition, LinkStatus, PeerState, Role, Scheme};
 use byway_network::{Cost, Hop, Network, Path, Plane, Tree};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -58,24 +58,49 @@ pub(crate) fn transports(driver: &mut Driver) -> Vec<TransportInfo> {
 
 pub(crate) fn links(driver: &mut Driver) -> Vec<LinkInfo> {
     let now = Instant::now();
-    driver
-        .core
-        .links()
-        .links()
+    let since = |since| now.saturating_duration_since(since).as_secs();
+    let open = driver.core.links().links();
+    let mut links: Vec<LinkInfo> = open
         .into_iter()
         .map(|link| LinkInfo {
             peer: link.peer,
             endpoint: describe(driver, &link),
             class: link.class.to_string(),
+            role: match link.role {
+                Role::Active => "active",
+                Role::Standby => "standby",
+            }
+            .to_owned(),
+            state: link.state.0.name().to_owned(),
+            state_s: since(link.state.1),
+            why: None,
             rtt_ms: link.rtt.map(milliseconds),
             loss: link.loss,
             cost_ms: cost_ms(link.cost),
             mtu: link.place.mtu.into(),
             sent: link.sent.1,
             received: link.received.1,
-            up_s: now.saturating_duration_since(link.since).as_secs(),
+            up_s: since(link.since),
         })
-        .collect()
+        .collect();
+    // What is wanted and not open stands behind what is.
+    links.extend(driver.core.links().ways().into_iter().map(|way| LinkInfo {
+        peer: way.peer,
+        endpoint: way.endpoint.to_string(),
+        class: way.class.to_string(),
+        role: "none".to_owned(),
+        state: way.state.name().to_owned(),
+        state_s: since(way.since),
+        why: way.why,
+        rtt_ms: None,
+        loss: 0.0,
+        cost_ms: cost_ms(way.cost),
+        mtu: 0,
+        sent: 0,
+        received: 0,
+        up_s: 0,
+    }));
+    links
 }
 
 pub(crate) fn routes(driver: &mut Driver) -> Vec<RouteInfo> {
@@ -264,7 +289,8 @@ fn router(driver: &Driver) -> Option<&dyn Network> {
 
 fn best_link(links: &[LinkStatus], hop: Hop) -> Option<&LinkStatus> {
     let usable = links.iter().filter(|link| link.peer == hop.peer && link.class.family() == hop.family);
-    usable.min_by_key(|link| link.cost)
+    // Which of one family carries is not a matter of cost alone.
+    usable.min_by_key(|link| (link.role == Role::Standby, link.cost))
 }
 
 pub(crate) fn describe(driver: &Driver, link: &LinkStatus) -> String {

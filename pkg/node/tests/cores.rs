@@ -89,7 +89,7 @@ impl World {
 
     fn link(&mut self, from: usize, to: usize) {
         let endpoint = format!("udp://192.0.2.{}:2561", to + 1).parse().expect("an endpoint");
-        let peer = PeerConfig { addr: self.addr(to), endpoints: vec![endpoint] };
+        let peer = PeerConfig::new(self.addr(to), vec![endpoint]);
         let now = self.now;
         self.act(from, |core, out| core.add_peer(now, peer, out));
     }

@@ -30,7 +30,7 @@ fn chain(count: usize) -> Vec<Handle> {
         .map(|(number, transport)| {
             let peers = number.checked_sub(1).map(|before| {
                 let endpoint = format!("unix:///{before}").parse().expect("an endpoint");
-                (PeerConfig { addr: keys[before].public().addr(), endpoints: vec![endpoint] }, None)
+                (PeerConfig::new(keys[before].public().addr(), vec![endpoint]), None)
             });
             let config = Config {
                 key: keys[number].clone(),
@@ -258,9 +258,12 @@ async fn peers_come_and_go_at_run_time() {
         addr: peer,
         name: Some("first".to_owned()),
         endpoints: vec!["unix:///0".to_owned()],
+        transports: vec!["unix".to_owned()],
         save: false,
     };
     let bad = PeerSpec { endpoints: vec!["udp://nowhere".to_owned()], ..spec.clone() };
+    assert_eq!(daemons[1].add_peer(bad).await.map_err(|error| error.code), Err(Code::BadRequest));
+    let bad = PeerSpec { transports: vec!["pigeon".to_owned()], ..spec.clone() };
     assert_eq!(daemons[1].add_peer(bad).await.map_err(|error| error.code), Err(Code::BadRequest));
     daemons[1].add_peer(spec).await.expect("added");
     daemons[1].main().ping(peer, Request::default()).await.expect("an answer");

@@ -136,7 +136,7 @@ impl Daemons {
     /// Makes `a` dial a daemon at `socket` that is not there.
     pub fn dial_nobody(&mut self, a: usize, socket: SocketAddr) {
         let endpoints = format!("udp://{socket}").parse().into_iter().collect();
-        let peer = PeerConfig { addr: self.fresh_key().public().addr(), endpoints };
+        let peer = PeerConfig::new(self.fresh_key().public().addr(), endpoints);
         let now = self.now;
         self.act(a, |core, out| core.add_peer(now, peer, out));
     }
@@ -434,7 +434,7 @@ impl Daemons {
     fn dial(&mut self, a: usize, b: usize) {
         let endpoint = format!("udp://{}", SocketAddr::new(Self::ip(b), PORT));
         let endpoints = endpoint.parse().into_iter().collect();
-        let peer = PeerConfig { addr: self.main(b), endpoints };
+        let peer = PeerConfig::new(self.main(b), endpoints);
         let now = self.now;
         self.act(a, |core, out| core.add_peer(now, peer, out));
     }

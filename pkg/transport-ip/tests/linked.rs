@@ -74,7 +74,7 @@ impl Daemon {
 
     fn peer(&mut self, seed: u8, endpoints: Vec<Endpoint>) {
         let mut out = Vec::new();
-        self.core.add_peer(Instant::now(), PeerConfig { addr: addr(seed), endpoints }, &mut out);
+        self.core.add_peer(Instant::now(), PeerConfig::new(addr(seed), endpoints), &mut out);
         self.apply(out);
     }
 

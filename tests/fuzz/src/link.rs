@@ -99,7 +99,7 @@ pub fn link_events(data: &[u8]) {
                     .filter_map(|text| text.parse().ok())
                     .collect();
                 let addr = key(usize::from(input.u8() & 3)).public().addr();
-                core.add_peer(now, PeerConfig { addr, endpoints }, &mut out);
+                core.add_peer(now, PeerConfig::new(addr, endpoints), &mut out);
             }
             5 => {
                 core.remove_peer(now, &key(usize::from(input.u8() & 3)).public().addr(), &mut out);

@@ -142,7 +142,7 @@ impl World {
         world.open();
         let endpoint = "udp://192.0.2.1:2561".parse().expect("an endpoint");
         let mut out = Vec::new();
-        world.links.add_peer(now, PeerConfig { addr: addr(VICTIM), endpoints: vec![endpoint] }, &mut out);
+        world.links.add_peer(now, PeerConfig::new(addr(VICTIM), vec![endpoint]), &mut out);
         world.take_link(out);
         for _ in 0..40 {
             if !world.up.is_empty() {

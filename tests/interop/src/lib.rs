@@ -92,6 +92,7 @@ impl Daemon {
             addr: status.addr,
             name: None,
             endpoints: status.endpoints.clone(),
+            transports: Vec::new(),
             save: false,
         };
         other_client.add_peer(&peer(&one_status)).await?;

@@ -8,8 +8,10 @@ use super::{Context, Watch};
 use crate::failure::Failure;
 use crate::out::{millis, size, span};
 
-/// Lists the open links.
+/// Lists links to peers, and those that are wanted and not open.
 ///
+/// ROLE: `active` carries what may go any way, `standby` is open for when it is needed (or for what must go by its family),
+/// `none` is not open; then STATE says how it is doing, for how long, and a line on stderr why.
 /// RTT is there and back, LOSS of the link's own probes. COST is in milliseconds one way, and counts loss and the time to send
 /// 1,200 bytes too: ways are chosen by it. MTU is the longest frame that passes whole. Transports that are not ready are named on
 /// stderr, with what helps.
@@ -28,6 +30,11 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_, '_>) -> Result<()
                 return out.object(&serde_json::Map::from_iter([LIST.json(&links)?]));
             }
             LIST.show(&links, out)?;
+            for link in &links {
+                if let Some(why) = &link.why {
+                    out.note(format!("{} ({}): {why}", link.peer, link.class));
+                }
+            }
             // A transport without links may be what people look for here.
             for transport in service.status().await?.transports {
                 if transport.state != "ready" {
@@ -41,11 +48,13 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_, '_>) -> Result<()
 
 const LIST: List<LinkInfo> = List {
     name: "links",
-    none: "there are no open links",
+    none: "there are no links",
     columns: &[
         ("PEER", |link| link.peer.to_string()),
         ("ENDPOINT", |link| link.endpoint.clone()),
         ("CLASS", |link| link.class.clone()),
+        ("ROLE", |link| link.role.clone()),
+        ("STATE", |link| format!("{} {}", link.state, span(link.state_s))),
         ("RTT", |link| millis(link.rtt_ms)),
         ("LOSS", |link| format!("{:.1}%", link.loss * 100.0)),
         ("COST", |link| millis(Some(link.cost_ms))),

@@ -23,6 +23,9 @@ enum Action {
         addr: Addr,
         /// Where to dial it, like udp://host.example:2561; none: it may only dial in.
         endpoints: Vec<String>,
+        /// By what links to it may go, whoever dials, like tls or tor; may come several times. None: by all.
+        #[arg(long = "transport", value_name = "TRANSPORT")]
+        transports: Vec<String>,
         /// A petname, usable wherever an address is asked for.
         #[arg(long)]
         name: Option<String>,
@@ -41,9 +44,15 @@ enum Action {
 /// Runs it.
 pub(crate) async fn run(args: &Args, context: &mut Context<'_, '_>) -> Result<(), Failure> {
     match &args.action {
-        Action::Add { addr, endpoints, name, save } => {
-            let (name, endpoints) = (name.clone(), endpoints.clone());
-            context.service.add_peer(PeerSpec { addr: *addr, name, endpoints, save: *save }).await?;
+        Action::Add { addr, endpoints, transports, name, save } => {
+            let spec = PeerSpec {
+                addr: *addr,
+                name: name.clone(),
+                endpoints: endpoints.clone(),
+                transports: transports.clone(),
+                save: *save,
+            };
+            context.service.add_peer(spec).await?;
             context.out.note(format!("added {addr}"));
         }
         Action::Rm { addr } => {
@@ -65,12 +74,18 @@ mod tests {
         let fake = Fake::new();
         let addr = Addr::from_bytes([9; 32]);
         let endpoints = vec!["udp://192.0.2.1:2561".to_owned()];
-        let add = Args {
-            action: Action::Add { addr, endpoints: endpoints.clone(), name: Some("ann".into()), save: true },
+        let (name, transports) = (Some("ann".to_owned()), vec!["udp".to_owned()]);
+        let add = Action::Add {
+            addr,
+            endpoints: endpoints.clone(),
+            transports: transports.clone(),
+            name: name.clone(),
+            save: true,
         };
+        let add = Args { action: add };
         assert_eq!(fake.run(async |context| run(&add, context).await).await.status(), 0);
         let spec = fake.added().pop().expect("one was added");
-        assert_eq!(spec, PeerSpec { addr, name: Some("ann".into()), endpoints, save: true });
+        assert_eq!(spec, PeerSpec { addr, name, endpoints, transports, save: true });
 
         let rm = Args { action: Action::Rm { addr: "ann.byway".into() } };
         assert_eq!(fake.run(async |context| run(&rm, context).await).await.status(), 0);

@@ -146,7 +146,13 @@ async fn peers_and_nodes_are_capped() {
     let spec = |number: usize| {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&number.to_be_bytes());
-        PeerSpec { addr: Addr::from_bytes(bytes), name: None, endpoints: Vec::new(), save: false }
+        PeerSpec {
+            addr: Addr::from_bytes(bytes),
+            name: None,
+            endpoints: Vec::new(),
+            transports: Vec::new(),
+            save: false,
+        }
     };
     for number in 0..PEERS_MAX {
         realm.add_peer(spec(number)).await.expect("there is room");
@@ -203,7 +209,7 @@ async fn a_map_shows_the_peers_that_are_there_and_says_when_it_is_cut() {
     let (realm, addr) = (Realm::new(), |realm: &Realm| realm.main().addr());
     let (near, gone) = (realm.neighbour(), Addr::NOBODY);
     for peer in [addr(&near), gone] {
-        let spec = PeerSpec { addr: peer, name: None, endpoints: vec![], save: false };
+        let spec = PeerSpec { addr: peer, name: None, endpoints: vec![], transports: vec![], save: false };
         realm.add_peer(spec).await.expect("there is room");
     }
     let map = realm.map(10).await.expect("it is drawn");

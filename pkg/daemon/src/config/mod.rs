@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use byway_api::ManCon;
 use byway_identity::{Addr, Ipv6Range};
-use byway_link::{Accept, Endpoint};
+use byway_link::{Accept, Allowed, Endpoint, PeerConfig, Scheme};
 use byway_portal::Allow;
 use byway_transport_i2p::Tunnels;
 use byway_transport_ip::Proxy;
@@ -30,6 +30,12 @@ pub(crate) use parse::{known_peers, petname};
 /// The endpoint that `text` is; else what is wrong, in words.
 pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
     parse::read_endpoint(text)
+        .map_err(|(what, help)| help.map_or(what.clone(), |help| format!("{what}; {help}")))
+}
+
+/// The kind of links that `text` names; else what is wrong, in words.
+pub(crate) fn transport(text: &str) -> Result<Scheme, String> {
+    parse::read_transport(text)
         .map_err(|(what, help)| help.map_or(what.clone(), |help| format!("{what}; {help}")))
 }
 
@@ -252,6 +258,19 @@ pub struct Peer {
     pub name: Option<String>,
     /// Where it can be dialled; empty: it may only dial in.
     pub endpoints: Vec<Endpoint>,
+    /// By what links to it may go, whoever dials; empty: by all.
+    pub transports: Vec<Scheme>,
+}
+
+impl Peer {
+    /// What the links' core is told.
+    pub(crate) fn link(&self) -> PeerConfig {
+        let allowed = match &self.transports[..] {
+            [] => Allowed::ALL,
+            schemes => Allowed::only(schemes.iter().copied()),
+        };
+        PeerConfig { addr: self.addr, endpoints: self.endpoints.clone(), allowed }
+    }
 }
 
 impl Config {

@@ -254,8 +254,11 @@ fn peers(sections: Vec<Section<'_, '_>>) -> (Vec<Peer>, HashMap<String, Addr>) {
             Some(Some(text.to_owned()))
         });
         let endpoints = section.list("endpoints", Vec::new(), endpoint);
+        let transports = section.list("transports", Vec::new(), |value, text| {
+            read_transport(text).map_err(|(what, help)| value.fault(what, help)).ok()
+        });
         match addr {
-            Some(addr) => peers.push(Peer { addr, name, endpoints }),
+            Some(addr) => peers.push(Peer { addr, name, endpoints, transports }),
             None if wrong => {}
             None => section
                 .fault("the key `addr` is missing", Some("each peer has an address of 43 characters".into())),
@@ -353,6 +356,16 @@ fn ports(value: &Value<'_, '_>, text: &str) -> Option<Ports> {
 
 fn endpoint(value: &Value<'_, '_>, text: &str) -> Option<Endpoint> {
     read_endpoint(text).map_err(|(what, help)| value.fault(what, help)).ok()
+}
+
+/// The kind of links that `text` names, if it is built in; else what is wrong, and what helps.
+pub(crate) fn read_transport(text: &str) -> Result<Scheme, (String, Option<String>)> {
+    let known = BUILT_IN.iter().find(|known| known.name() == text);
+    known.copied().ok_or_else(|| {
+        let names: Vec<_> = BUILT_IN.iter().map(|known| known.name()).collect();
+        let help = suggest(text, &names).unwrap_or_else(|| format!("there are {}", names.join(", ")));
+        (format!("{text:?} is no transport of this version"), Some(help))
+    })
 }
 
 /// The endpoint that `text` is, if a transport for it is built in; else what is wrong, and what helps.

@@ -140,7 +140,7 @@ async fn status(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Failur
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Tai64n { s: (1 << 62) + 10 + now.as_secs(), ns: now.subsec_nanos() };
     let peers = peers.into_iter().map(|peer| {
-        let links = links.iter().filter(|link| link.peer == peer.addr);
+        let links = links.iter().filter(|link| link.peer == peer.addr && link.role != "none");
         AdminPeer {
             addr: peer.addr,
             // A link that is open is heard of all the time, else it would be closed.

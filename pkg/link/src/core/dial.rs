@@ -3,29 +3,40 @@
 use std::time::{Duration, Instant};
 
 use byway_identity::Addr;
+use byway_network::Class;
 use byway_session::Connect;
 
 use super::{Action, CONNECTION_UNUSED, CONNECTIONS_MAX, Core, Dial, ROUNDS_MAX, Slot};
 use crate::dialler::{Dialler, State, Step};
+use crate::health::Evidence;
 use crate::path::BASE;
 use crate::{DialError, DialId, Place, Remote};
 
 impl Core {
     /// Makes a slot for each lane that an endpoint of the peer can be dialled on, and starts to dial where no link is.
     pub(super) fn make_slots(&mut self, now: Instant, addr: &Addr) {
-        let Some(peer) = self.peers.get_mut(addr) else { return };
-        let mut lanes = Vec::new();
-        for endpoint in &peer.endpoints {
-            for known in self.transports.values().filter(|known| known.schemes.contains(&endpoint.scheme())) {
-                lanes.push(known.lane);
-            }
+        let Some(peer) = self.peers.get(addr) else { return };
+        let mut lanes: Vec<(Duration, Class, usize)> = Vec::new();
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let quickest = self.targets(peer, index).filter_map(|(id, _)| self.transports.get(&id));
+            let quickest = quickest.map(|known| known.profile.typical_rtt).min();
+            lanes.extend(quickest.map(|typical| (typical, lane.class, index)));
         }
-        for lane in lanes {
-            let slot = peer.slots.entry(lane).or_insert_with(Slot::default);
+        // What is quickest has a head start.
+        lanes.sort_unstable();
+        let Some(peer) = self.peers.get_mut(addr) else { return };
+        for (turn, (_, _, lane)) in lanes.into_iter().enumerate() {
+            let slot = peer.slots.entry(lane).or_insert_with(|| Slot::new(now));
             let is_up = slot.link.as_ref().is_some_and(super::Link::is_up);
             if !is_up && !slot.dialler.is_dialling() {
-                slot.dialler.now(now);
+                slot.dialler.in_turn(now, turn);
             }
+        }
+        if !peer.endpoints.is_empty()
+            && !peer.endpoints.iter().any(|endpoint| peer.allowed.has(endpoint.scheme()))
+        {
+            peer.trouble = Some("none of its endpoints is of a kind that its `transports` allow".to_owned());
+            return;
         }
         let can_dial = peer.slots.values().any(|slot| slot.dialler.due().is_some() || slot.link.is_some());
         if !peer.endpoints.is_empty() && !can_dial {
@@ -55,11 +66,18 @@ impl Core {
     /// Begins, continues or ends the round of one slot.
     pub(super) fn dial(&mut self, now: Instant, addr: &Addr, lane: usize, out: &mut Vec<Action>) {
         let patience = self.patience(lane);
+        let Some(peer) = self.peers.get(addr) else { return };
+        let Some(slot) = peer.slots.get(&lane) else { return };
+        let begins = matches!(slot.dialler.state, State::Wait { until } if until <= now);
+        let targets: Vec<_> = if begins {
+            self.targets(peer, lane).map(|(id, endpoint)| (id, endpoint.clone())).collect()
+        } else {
+            Vec::new()
+        };
+        let is_elsewhere = peer.links().any(|(_, link)| link.is_up());
         let Some(peer) = self.peers.get_mut(addr) else { return };
         let Some(slot) = peer.slots.get_mut(&lane) else { return };
-        if let State::Wait { until } = slot.dialler.state
-            && until <= now
-        {
+        if begins {
             if let Some(until) = peer.refused_until.filter(|until| *until > now) {
                 slot.dialler.not_before(until);
                 return;
@@ -70,18 +88,14 @@ impl Core {
             }
             self.rounds += 1;
             slot.dialler.patience = patience;
-            let transports = &self.transports;
-            let targets = peer.endpoints.iter().flat_map(|endpoint| {
-                let able = transports.iter().filter(move |(_, known)| {
-                    known.lane == lane && known.schemes.contains(&endpoint.scheme())
-                });
-                able.map(|(id, _)| (*id, endpoint.clone()))
-            });
-            slot.dialler.begin(now, targets);
+            slot.dialler.begin(now, targets.into_iter());
         }
         while let Some(step) = slot.dialler.step(now) {
             match step {
                 Step::Dial { transport, endpoint } => {
+                    if !peer.allowed.has(endpoint.scheme()) {
+                        continue;
+                    }
                     let id = DialId(self.next_dial);
                     self.next_dial += 1;
                     slot.dialler.looking_up.push(endpoint.clone());
@@ -89,6 +103,10 @@ impl Core {
                     out.push(Action::Dial { id, transport, peer: *addr, endpoint });
                 }
                 Step::Connect { place, token } => {
+                    let known = self.transports.get(&place.transport);
+                    if known.is_none_or(|known| !peer.allowed.has_any(&known.schemes)) {
+                        continue;
+                    }
                     if let State::Round(round) = &mut slot.dialler.state {
                         round.places.push(place);
                     }
@@ -100,7 +118,7 @@ impl Core {
         }
         if slot.dialler.is_over(now) {
             self.rounds -= 1;
-            let places = slot.dialler.end(now, &mut self.entropy);
+            let places = slot.dialler.end(now, is_elsewhere, &mut self.entropy);
             if !places.is_empty() {
                 let lane = &mut self.lanes[lane];
                 lane.endpoint.cancel(addr);
@@ -113,8 +131,13 @@ impl Core {
                     }
                 }
                 let hint = if self.group_key.is_some() { "; it may not have this group's key" } else { "" };
-                peer.trouble.get_or_insert_with(|| format!("no answer from any endpoint{hint}"));
+                let why = format!("no answer from any endpoint{hint}");
+                slot.health.failed(now, Some(Evidence::Timeout), is_elsewhere, &why);
+                if !is_elsewhere {
+                    peer.trouble.get_or_insert(why);
+                }
             }
+            self.judge(now, addr, lane);
         }
     }
 
@@ -134,6 +157,7 @@ impl Core {
         let Some(Dial { peer: addr, lane, endpoint }) = self.dials.remove(&id) else { return };
         let patience = self.patience(lane);
         let Some(peer) = self.peers.get_mut(&addr) else { return };
+        let is_elsewhere = peer.links().any(|(_, link)| link.is_up());
         let Some(slot) = peer.slots.get_mut(&lane) else { return };
         if let Some(at) = slot.dialler.looking_up.iter().position(|other| *other == endpoint) {
             slot.dialler.looking_up.swap_remove(at);
@@ -151,7 +175,16 @@ impl Core {
                 }
             }
             Err(why) => {
-                peer.trouble = Some(why.to_string());
+                let told = why.to_string();
+                let evidence = match why {
+                    DialError::Certificate(_) => Some(Evidence::Certificate),
+                    DialError::Unsupported | DialError::Wrong(_) | DialError::Clock(_) => None,
+                    _ => Some(Evidence::Cut),
+                };
+                slot.health.failed(now, evidence, is_elsewhere, &told);
+                if !is_elsewhere {
+                    peer.trouble = Some(told);
+                }
                 match why {
                     DialError::Name | DialError::Proxy | DialError::Site => {
                         slot.dialler.at_least(Duration::from_secs(2));
@@ -166,6 +199,7 @@ impl Core {
                 }
             }
         }
+        self.judge(now, &addr, lane);
         self.upkeep(now, &addr, out);
     }
 
@@ -200,15 +234,18 @@ impl Core {
         lost.sort_unstable();
         lost.dedup();
         for owner in lost {
+            let why = "the connection ended";
             if let Some(peer) = self.peers.get_mut(&owner) {
-                peer.trouble = Some("the connection ended".to_owned());
+                let is_elsewhere = peer.links().any(|(other, link)| other != lane_index && link.is_up());
+                if let Some(slot) = peer.slots.get_mut(&lane_index) {
+                    slot.health.failed(now, Some(Evidence::Cut), is_elsewhere, why);
+                }
+                if !is_elsewhere {
+                    peer.trouble = Some(why.to_owned());
+                }
             }
-            self.close_link(now, lane_index, &owner, out);
             // What the close wants to say has nowhere to go.
-            let told = &mut self.lanes[lane_index].told;
-            told.retain(
-                |event| !matches!(event, byway_session::Event::Transmit { place, .. } if is_here(place)),
-            );
+            self.close_silently(now, lane_index, &owner, out);
         }
     }
 

@@ -7,7 +7,7 @@ use byway_identity::Addr;
 use byway_network::{Class, Hop};
 use byway_session::{CloseReason, Event as Told, FrameKind, SessionId};
 
-use super::{Accept, Action, Core, LINKS_PLANE, PEERS_MAX, Peer, REFUSED};
+use super::{Accept, Action, Core, LINKS_PLANE, PEERS_MAX, Peer, REFUSED, Slot};
 use crate::Place;
 use crate::control::{self, Control, Greeting, Probe};
 use crate::link::{GREETING_PAUSE, Link, agree, class_here};
@@ -40,6 +40,12 @@ impl Core {
             Told::Up { session, remote, place, .. } => self.session_up(now, lane, session, &remote, place),
             Told::Moved { session, .. } => {
                 if let Some(owner) = self.lanes[lane].owners.get(&session).copied() {
+                    let place = self.lanes[lane].endpoint.place(session).copied();
+                    if place.is_some_and(|place| !self.allows(&owner, &place)) {
+                        self.dropped.forbidden += 1;
+                        self.close_silently(now, lane, &owner, out);
+                        return;
+                    }
                     self.sync_place(now, lane, &owner);
                     self.class_may_differ(now, lane, &owner, out);
                     self.arm(&owner);
@@ -79,9 +85,20 @@ impl Core {
             lane.endpoint.close(now, session, &mut lane.told);
             return;
         }
+        if !self.allows(remote, &place) {
+            // Not a byte more leaves this way: who dials has had its handshake answered before it said who it is.
+            self.dropped.forbidden += 1;
+            self.end_silently(now, lane, session);
+            if let Some(peer) = self.peers.get_mut(remote)
+                && !peer.links().any(|(_, link)| link.is_up())
+            {
+                peer.trouble = Some("it dials by what its `transports` do not allow".to_owned());
+            }
+            return;
+        }
         let Some(known) = self.transports.get(&place.transport) else { return };
         let Some(peer) = self.peers.get_mut(remote) else { return };
-        let slot = peer.slots.entry(lane).or_default();
+        let slot = peer.slots.entry(lane).or_insert_with(|| Slot::new(now));
         // The round has as good as succeeded; the greeting gets its time.
         slot.dialler.hold(now + std::time::Duration::from_secs(5));
         let link = slot.link.get_or_insert_with(|| Link::new(now, place, &known.profile));
@@ -317,6 +334,10 @@ impl Core {
 
     /// A link has come up, or has answered again: dialling ends.
     fn linked(&mut self, now: Instant, lane: usize, remote: &Addr) {
+        if let Some(slot) = self.peers.get_mut(remote).and_then(|peer| peer.slots.get_mut(&lane)) {
+            slot.steadiness.rose(now);
+        }
+        self.judge(now, remote, lane);
         let Some(peer) = self.peers.get_mut(remote) else { return };
         peer.trouble = None;
         peer.refused_until = None;

@@ -26,7 +26,7 @@ pub struct FastLink {
     pub to: SocketAddr,
     /// Longest frame that it carries, in bytes.
     pub frame_max: u16,
-    /// Whether it is the best one to its hop; frames come over the others too.
+    /// Whether it is the one in use to its hop; frames come over the others too.
     pub is_best: bool,
     /// Seals its frames.
     pub outbound: Arc<Outbound>,
@@ -124,7 +124,7 @@ impl Core {
                     transport: link.place.transport,
                     to,
                     frame_max: link.path.length(),
-                    is_best: peer.best(family).is_some_and(|(best, _)| best == number),
+                    is_best: peer.active(family).is_some_and(|(best, _)| best == number),
                     outbound: in_use.outbound.clone(),
                     inbound: in_use.inbound.clone(),
                     sessions: of_one.iter().map(|half| (half.index, half.inbound.clone())).collect(),
@@ -169,15 +169,15 @@ impl Core {
 
     /// Longest bare frame that goes to `hop`; `None`: none does.
     pub fn bare_mtu(&self, hop: Hop) -> Option<u16> {
-        let (_, link) = self.peers.get(&hop.peer)?.best(hop.family)?;
+        let (_, link) = self.peers.get(&hop.peer)?.active(hop.family)?;
         bare_target(link).map(|_| link.path.length())
     }
 
-    /// Sends `frame`, of an end-to-end session with `hop.peer` itself, over its best link without a link frame. False, and
+    /// Sends `frame`, of an end-to-end session with `hop.peer` itself, over the link in use without a link frame. False, and
     /// nothing was done: such links carry no bare frames, or none so long.
     pub fn send_bare(&mut self, now: Instant, hop: Hop, frame: &Bytes, out: &mut Vec<Action>) -> bool {
         let Some(peer) = self.peers.get_mut(&hop.peer) else { return false };
-        let Some((_, link)) = peer.best_mut(hop.family) else { return false };
+        let Some((_, link)) = peer.active_mut(hop.family) else { return false };
         if bare_target(link).is_none() || frame.len() > usize::from(link.path.length()) {
             return false;
         }

@@ -5,17 +5,24 @@ use std::time::Instant;
 
 use byway_network::{Class, Cost, Family};
 
-use crate::Endpoint;
-use crate::config::PeerState;
+use crate::config::{PeerState, Role};
 use crate::dialler::Dialler;
-use crate::link::Link;
+use crate::health::Health;
+use crate::link::{Link, pace};
+use crate::steadiness::Steadiness;
+use crate::{Allowed, Endpoint};
 
 /// One neighbour.
 pub(super) struct Peer {
     pub(super) listed: bool,
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) allowed: Allowed,
     /// By lane.
     pub(super) slots: BTreeMap<usize, Slot>,
+    /// The lane whose link carries the frames of each family.
+    active: BTreeMap<Family, usize>,
+    /// The one of them that carries what may go any way.
+    primary: Option<usize>,
     /// What the node was told.
     pub(super) up: BTreeMap<Family, (Class, Cost)>,
     pub(super) trouble: Option<String>,
@@ -25,10 +32,28 @@ pub(super) struct Peer {
 }
 
 /// A peer on one lane.
-#[derive(Default)]
 pub(super) struct Slot {
     pub(super) link: Option<Link>,
     pub(super) dialler: Dialler,
+    pub(super) steadiness: Steadiness,
+    pub(super) health: Health,
+}
+
+impl Slot {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            link: None,
+            dialler: Dialler::default(),
+            steadiness: Steadiness::default(),
+            health: Health::new(now),
+        }
+    }
+
+    /// Brings its health up to date.
+    pub(super) fn judge(&mut self, now: Instant) -> bool {
+        let open = self.link.as_ref().filter(|link| link.is_up());
+        self.health.update(now, open.map(Link::is_degraded))
+    }
 }
 
 impl Peer {
@@ -36,6 +61,9 @@ impl Peer {
         Self {
             listed: false,
             endpoints: Vec::new(),
+            allowed: Allowed::ALL,
+            active: BTreeMap::new(),
+            primary: None,
             slots: BTreeMap::new(),
             up: BTreeMap::new(),
             trouble: None,
@@ -48,16 +76,73 @@ impl Peer {
         self.slots.iter().filter_map(|(lane, slot)| slot.link.as_ref().map(|link| (*lane, link)))
     }
 
-    /// The best link of a family that is up.
-    pub(super) fn best(&self, family: Family) -> Option<(usize, &Link)> {
-        let of_family =
-            |link: &Link| link.is_up() && link.class.is_some_and(|class| class.family() == family);
-        self.links().filter(|(_, link)| of_family(link)).min_by_key(|(_, link)| link.meter.cost())
+    /// The link that carries the frames of a family.
+    pub(super) fn active(&self, family: Family) -> Option<(usize, &Link)> {
+        let lane = *self.active.get(&family)?;
+        let link = self.slots.get(&lane)?.link.as_ref()?;
+        link.carries(family).then_some((lane, link))
     }
 
-    pub(super) fn best_mut(&mut self, family: Family) -> Option<(usize, &mut Link)> {
-        let lane = self.best(family)?.0;
+    pub(super) fn active_mut(&mut self, family: Family) -> Option<(usize, &mut Link)> {
+        let lane = self.active(family)?.0;
         Some((lane, self.slots.get_mut(&lane)?.link.as_mut()?))
+    }
+
+    /// Chooses anew which link carries for each family, and gives all their pace.
+    ///
+    /// The one in use stays while it is up, unless another is better by a fifth that has not just come back.
+    pub(super) fn choose(&mut self, now: Instant) {
+        let mut active = BTreeMap::new();
+        for family in Family::ALL {
+            let candidates = || {
+                let usable = self.slots.iter().filter_map(move |(lane, slot)| {
+                    let link = slot.link.as_ref().filter(|link| link.carries(family))?;
+                    Some((slot.steadiness.waits(now), link.weight(), link.class, *lane))
+                });
+                usable
+            };
+            let Some(best) = candidates().min() else { continue };
+            let current = self.active.get(&family);
+            let current = current.and_then(|lane| candidates().find(|candidate| candidate.3 == *lane));
+            let stays = current.is_some_and(|current| best.0 || best.1 * 5 > current.1 * 4);
+            let chosen = current.filter(|_| stays).unwrap_or(best);
+            active.insert(family, chosen.3);
+        }
+        self.active = active;
+        self.primary = self.cheapest(now);
+        for (lane, slot) in &mut self.slots {
+            if let Some(link) = &mut slot.link
+                && let Some(class) = link.class
+            {
+                let is_needed = self.primary.is_none_or(|primary| primary == *lane);
+                link.liveness.set_pace(now, pace(class.family(), is_needed));
+            }
+        }
+    }
+
+    /// What is to be told of each family: class and cost of the link that carries for it.
+    ///
+    /// One that has just come back is told as dearer than any other way to the peer, until it has stayed.
+    pub(super) fn told(&self, now: Instant) -> BTreeMap<Family, (Class, Cost)> {
+        let in_use = || self.active.keys().filter_map(|family| Some((*family, self.active(*family)?)));
+        let waits = |lane: usize| self.slots.get(&lane).is_some_and(|slot| slot.steadiness.waits(now));
+        let told = in_use().filter_map(|(family, (lane, link))| {
+            let others = in_use().filter(|(other, (lane, _))| *other != family && !waits(*lane));
+            let dearest = others.map(|(_, (_, link))| link.meter.cost()).max();
+            Some((family, (link.class?, link.cost(dearest.filter(|_| waits(lane))))))
+        });
+        told.collect()
+    }
+
+    /// The lane of the family that is told as the cheapest.
+    fn cheapest(&self, now: Instant) -> Option<usize> {
+        let told = self.told(now);
+        let (family, _) = told.iter().min_by_key(|(_, (class, cost))| (*cost, *class))?;
+        self.active.get(family).copied()
+    }
+
+    pub(super) fn role(&self, lane: usize) -> Role {
+        if self.primary == Some(lane) { Role::Active } else { Role::Standby }
     }
 
     pub(super) fn link_mut(&mut self, lane: usize) -> Option<&mut Link> {
@@ -79,6 +164,8 @@ impl Peer {
 
     pub(super) fn due(&self) -> Option<Instant> {
         let slots = self.slots.values();
-        slots.flat_map(|slot| [slot.link.as_ref().and_then(Link::due), slot.dialler.due()]).flatten().min()
+        let of_slot =
+            |slot: &Slot| [slot.link.as_ref().and_then(Link::due), slot.dialler.due(), slot.steadiness.due()];
+        slots.flat_map(of_slot).flatten().min()
     }
 }

@@ -1,14 +1,15 @@
 //! What time brings: greetings again, probes, dead links, rounds of dialling; and the end of links and peers.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use byway_identity::Addr;
-use byway_network::{Class, Cost, Family, Hop};
+use byway_network::Hop;
+use byway_session::{Event as Told, SessionId};
 
-use super::{Accept, Action, Core, LINKS_PLANE, SILENT_MAX, STRANGER_SILENT_MAX};
+use super::{Accept, Action, Core, LINKS_PLANE, Lane, Peer, SILENT_MAX, STRANGER_SILENT_MAX};
 use crate::Place;
 use crate::control::Probe;
+use crate::health::Evidence;
 use crate::link::GREETINGS_MAX;
 use crate::liveness::{Liveness, Verdict};
 
@@ -23,6 +24,16 @@ impl Core {
             self.probe_path(now, lane, addr);
             self.probe_rate(now, lane, addr);
             self.dial(now, addr, lane, out);
+        }
+        let waited = |peer: &mut Peer| {
+            // All of them: each has ended its wait then.
+            peer.slots
+                .values_mut()
+                .filter(|slot| slot.steadiness.due().is_some())
+                .fold(false, |any, slot| slot.steadiness.poll(now) || any)
+        };
+        if self.peers.get_mut(addr).is_some_and(waited) {
+            self.announce(now, addr, out);
         }
         self.arm(addr);
     }
@@ -65,8 +76,17 @@ impl Core {
             }
             Some(Verdict::Dead) => {
                 link.meter.forget_under_way();
-                peer.trouble = Some("no answer any more".to_owned());
+                let why = "no answer any more";
+                let is_elsewhere = peer.links().any(|(_, link)| link.is_up());
+                if let Some(slot) = peer.slots.get_mut(&lane) {
+                    slot.steadiness.fell(now);
+                    slot.health.failed(now, Some(Evidence::Timeout), is_elsewhere, why);
+                }
+                if !is_elsewhere {
+                    peer.trouble = Some(why.to_owned());
+                }
                 tracing::info!(peer = ?addr, "a link is silent");
+                self.judge(now, addr, lane);
                 self.announce(now, addr, out);
                 self.dial_soon(now, lane, addr);
                 return;
@@ -142,14 +162,8 @@ impl Core {
         // Another link may have become the best of a hop, whatever is told.
         self.generation += 1;
         let Some(peer) = self.peers.get_mut(addr) else { return };
-        let mut up: BTreeMap<Family, (Class, Cost)> = BTreeMap::new();
-        for family in Family::ALL {
-            if let Some((_, link)) = peer.best(family)
-                && let Some(class) = link.class
-            {
-                up.insert(family, (class, link.meter.cost()));
-            }
-        }
+        peer.choose(now);
+        let up = peer.told(now);
         let hop = |family| Hop { peer: *addr, family };
         for family in peer.up.keys().filter(|family| !up.contains_key(family)) {
             out.push(Action::Down { hop: hop(*family) });
@@ -163,8 +177,64 @@ impl Core {
                 Some(_) => {}
             }
         }
+        if up.is_empty() && !peer.up.is_empty() {
+            // What stood by or was dialled now and then is needed.
+            for slot in peer.slots.values_mut() {
+                slot.dialler.hurry(now, &mut self.entropy);
+            }
+        }
         peer.up = up;
-        let _ = now;
+    }
+
+    /// Brings the health of one way up to date, and tells of what has changed.
+    pub(super) fn judge(&mut self, now: Instant, addr: &Addr, lane: usize) {
+        let Some(slot) = self.peers.get_mut(addr).and_then(|peer| peer.slots.get_mut(&lane)) else { return };
+        if slot.judge(now) {
+            let class = self.lanes[lane].class;
+            tracing::info!(peer = ?addr, %class, state = slot.health.show().0.name(), "a way has changed");
+        }
+    }
+
+    /// Ends links by what a peer is not allowed any more.
+    pub(super) fn end_forbidden(&mut self, now: Instant, addr: &Addr, out: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get(addr) else { return };
+        let forbidden: Vec<usize> =
+            peer.links().filter(|(_, link)| !self.allows(addr, &link.place)).map(|(lane, _)| lane).collect();
+        for lane in forbidden {
+            self.close_silently(now, lane, addr, out);
+        }
+        let Some(peer) = self.peers.get(addr) else { return };
+        let unused: Vec<usize> = peer
+            .slots
+            .iter()
+            .filter(|(lane, slot)| slot.link.is_none() && self.targets(peer, **lane).next().is_none())
+            .map(|(lane, _)| *lane)
+            .collect();
+        if let Some(peer) = self.peers.get_mut(addr) {
+            peer.slots.retain(|lane, _| !unused.contains(lane));
+        }
+    }
+
+    /// Ends a link without a word to the other end.
+    pub(super) fn close_silently(&mut self, now: Instant, lane: usize, addr: &Addr, out: &mut Vec<Action>) {
+        let known = &mut self.lanes[lane];
+        known.owners.retain(|_, owner| owner != addr);
+        if let Some(session) = known.endpoint.session(addr, LINKS_PLANE) {
+            self.end_silently(now, lane, session);
+        }
+        self.drop_link(now, lane, addr, out);
+    }
+
+    /// Ends a session without a word to the other end.
+    pub(super) fn end_silently(&mut self, now: Instant, lane: usize, session: SessionId) {
+        let Lane { endpoint, told, .. } = &mut self.lanes[lane];
+        let before = told.len();
+        endpoint.close(now, session, told);
+        let mut at = 0;
+        told.retain(|event| {
+            at += 1;
+            at <= before || !matches!(event, Told::Transmit { .. })
+        });
     }
 
     /// Ends a link, telling the other end.
@@ -182,6 +252,12 @@ impl Core {
         let Some(peer) = self.peers.get_mut(addr) else { return };
         let Some(link) = peer.slots.get_mut(&lane).and_then(|slot| slot.link.take()) else { return };
         self.lanes[lane].spots.remove(&(link.place.transport, link.place.remote));
+        if link.is_up()
+            && let Some(slot) = peer.slots.get_mut(&lane)
+        {
+            slot.steadiness.fell(now);
+        }
+        self.judge(now, addr, lane);
         self.announce(now, addr, out);
         self.dial_soon(now, lane, addr);
         self.forget_stranger(addr);
@@ -189,12 +265,9 @@ impl Core {
     }
 
     fn dial_soon(&mut self, now: Instant, lane: usize, addr: &Addr) {
+        let Some(peer) = self.peers.get(addr) else { return };
+        let can_dial = self.targets(peer, lane).next().is_some();
         let Some(peer) = self.peers.get_mut(addr) else { return };
-        let can_dial = peer.endpoints.iter().any(|endpoint| {
-            self.transports
-                .values()
-                .any(|known| known.lane == lane && known.schemes.contains(&endpoint.scheme()))
-        });
         if can_dial && let Some(slot) = peer.slots.get_mut(&lane) {
             slot.dialler.soon(now, &mut self.entropy);
         }

@@ -76,7 +76,7 @@ impl World {
             Self { now, cores: [core(0), core(1)], wire: VecDeque::new(), delivered: Vec::new(), sent: 0 };
         let endpoints = ["udp://192.0.2.2:2561", "tor://other.onion:1"];
         let endpoints = endpoints.iter().map(|text| text.parse().expect("an endpoint")).collect();
-        let peer = PeerConfig { addr: world.cores[1].main(), endpoints };
+        let peer = PeerConfig::new(world.cores[1].main(), endpoints);
         world.act(0, |core, now, out| core.add_peer(now, peer, out));
         world.run(Duration::from_secs(3));
         world

@@ -92,7 +92,7 @@ fn strangers_are_bounded_and_give_way_to_listed_peers() {
     for index in 0..super::super::PEERS_MAX as u32 {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&index.to_le_bytes());
-        let peer = crate::PeerConfig { addr: byway_identity::Addr::from_bytes(bytes), endpoints: Vec::new() };
+        let peer = crate::PeerConfig::new(byway_identity::Addr::from_bytes(bytes), Vec::new());
         core.add_peer(world.now, peer, &mut Vec::new());
     }
     assert_eq!(core.peers().len(), super::super::PEERS_MAX);
@@ -387,7 +387,7 @@ fn a_link_counts_what_came_forged_or_again() {
 fn of_many_endpoints_of_one_peer_the_first_eight_count() {
     let mut world = World::new(216, 2);
     let endpoint = |number: u16| format!("udp://192.0.2.1:{}", 1 + number).parse().unwrap();
-    let peer = crate::PeerConfig { addr: world.nodes[1].addr, endpoints: (0..500).map(endpoint).collect() };
+    let peer = crate::PeerConfig::new(world.nodes[1].addr, (0..500).map(endpoint).collect());
     world.act(0, |core, now, out| core.add_peer(now, peer, out));
     let endpoints = world.nodes[0].core.peers()[0].endpoints.clone();
     assert_eq!(endpoints, (0..super::super::ENDPOINTS_MAX as u16).map(endpoint).collect::<Vec<_>>());

@@ -232,7 +232,7 @@ fn a_thousand_dead_peers_are_dialled_in_turn_and_the_live_one_is_found() {
         seed[..4].copy_from_slice(&index.to_le_bytes());
         let addr = byway_identity::SigningKey::from_seed(&seed).public().addr();
         let endpoints = vec!["udp://203.0.113.99:2561".parse().unwrap()];
-        world.act(0, |core, now, out| core.add_peer(now, crate::PeerConfig { addr, endpoints }, out));
+        world.act(0, |core, now, out| core.add_peer(now, crate::PeerConfig::new(addr, endpoints), out));
         assert!(world.nodes[0].core.rounds <= super::super::ROUNDS_MAX);
     }
     world.peer(1, 0, false);

@@ -4,4 +4,5 @@ mod busy;
 mod fast;
 mod hostile;
 mod links;
+mod many;
 mod world;

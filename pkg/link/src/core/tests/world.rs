@@ -14,6 +14,8 @@ use crate::{
 };
 
 pub(super) const UDP: TransportId = TransportId(0);
+pub(super) const TLS: TransportId = TransportId(1);
+pub(super) const TOR: TransportId = TransportId(2);
 pub(super) const MTU: u16 = 1_472;
 
 /// One daemon's links, and what they told.
@@ -27,6 +29,9 @@ pub(super) struct Node {
     pub(super) costs: Vec<(Instant, Cost)>,
     pub(super) received: Vec<(Instant, Bytes)>,
     pub(super) dials: usize,
+    /// What was dialled, and what was sent over each transport.
+    pub(super) dialled: Vec<(Instant, TransportId, Scheme)>,
+    pub(super) sent: BTreeMap<TransportId, usize>,
     pub(super) longest: usize,
 }
 
@@ -38,6 +43,12 @@ pub(super) struct World {
     wire: BTreeMap<(Instant, u64), (usize, Event)>,
     serial: u64,
     dice: SeededEntropy,
+    /// Whether the daemons have TLS and Tor as well; counts from their next start.
+    pub(super) is_rich: bool,
+    /// Transports over which nothing passes.
+    pub(super) dropped: BTreeSet<TransportId>,
+    /// Transports over which nothing can be dialled.
+    pub(super) refused: BTreeSet<TransportId>,
     /// Cut ways, from and to.
     pub(super) cuts: BTreeSet<(usize, usize)>,
     pub(super) delay: Duration,
@@ -67,6 +78,11 @@ pub(super) fn endpoint(index: usize) -> Endpoint {
     Endpoint::udp(at(index))
 }
 
+/// The connection to a node, which is numbered as that is.
+fn connection(transport: TransportId, to: usize) -> Place {
+    Place { transport, remote: Remote::Connection(to as u64), mtu: 16_384 }
+}
+
 impl World {
     /// `count` daemons of one network that know nobody.
     pub(super) fn new(seed: u64, count: usize) -> Self {
@@ -79,6 +95,9 @@ impl World {
             wire: BTreeMap::new(),
             serial: 0,
             dice: SeededEntropy::new(seed),
+            is_rich: false,
+            dropped: BTreeSet::new(),
+            refused: BTreeSet::new(),
             cuts: BTreeSet::new(),
             delay: Duration::from_millis(10),
             loss: 0,
@@ -112,6 +131,16 @@ impl World {
         let profile =
             Profile { class: Class::UDP, typical_rtt: Duration::from_millis(40), rate: None, lossy: true };
         core.add_transport(self.now, UDP, profile, &[Scheme::Udp]);
+        if self.is_rich {
+            let stream = |class, milliseconds| Profile {
+                class,
+                typical_rtt: Duration::from_millis(milliseconds),
+                rate: None,
+                lossy: false,
+            };
+            core.add_transport(self.now, TLS, stream(Class::new(Family::Ip, 3), 50), &[Scheme::Tls]);
+            core.add_transport(self.now, TOR, stream(Class::new(Family::Tor, 0), 600), &[Scheme::Tor]);
+        }
         Node {
             core,
             addr: key(index).public().addr(),
@@ -121,6 +150,8 @@ impl World {
             costs: Vec::new(),
             received: Vec::new(),
             dials: 0,
+            dialled: Vec::new(),
+            sent: BTreeMap::new(),
             longest: 0,
         }
     }
@@ -140,7 +171,7 @@ impl World {
     }
 
     pub(super) fn peer_at(&mut self, from: usize, to: usize, endpoints: Vec<Endpoint>) {
-        let peer = PeerConfig { addr: self.nodes[to].addr, endpoints };
+        let peer = PeerConfig::new(self.nodes[to].addr, endpoints);
         self.act(from, |core, now, out| core.add_peer(now, peer, out));
     }
 
@@ -171,8 +202,16 @@ impl World {
         let now = self.now;
         match action {
             Action::Transmit { place, frame } => self.transmit(index, place, &frame),
-            Action::Dial { id, endpoint, .. } => {
+            Action::Dial { id, endpoint, transport, peer } => {
                 self.nodes[index].dials += 1;
+                self.nodes[index].dialled.push((now, transport, endpoint.scheme()));
+                if transport != UDP {
+                    let to = self.nodes.iter().position(|node| node.addr == peer);
+                    let to = to.filter(|_| !self.refused.contains(&transport));
+                    let result = to.map(|to| vec![connection(transport, to)]).ok_or(DialError::Unreachable);
+                    self.schedule(self.delay_of(transport), index, Event::Dialled { id, result });
+                    return;
+                }
                 let found = match (endpoint.socket_addr(), endpoint.host_port()) {
                     (Some(address), _) => Some(vec![address]),
                     (None, Some((host, _))) => self.names.get(&host).cloned(),
@@ -212,7 +251,26 @@ impl World {
 
     fn transmit(&mut self, from: usize, place: Place, frame: &Bytes) {
         self.nodes[from].longest = self.nodes[from].longest.max(frame.len());
-        let Remote::Ip(address) = place.remote else { return };
+        *self.nodes[from].sent.entry(place.transport).or_default() += 1;
+        let address = match place.remote {
+            Remote::Ip(address) => address,
+            Remote::Connection(number) => {
+                // A stream loses nothing, unless nothing passes at all.
+                if !self.dropped.contains(&place.transport) && !self.refused.contains(&place.transport) {
+                    let frame = BytesMut::from(&frame[..]);
+                    let place = connection(place.transport, from);
+                    self.schedule(
+                        self.delay_of(place.transport),
+                        number as usize,
+                        Event::Frame { place, frame },
+                    );
+                }
+                return;
+            }
+        };
+        if self.dropped.contains(&UDP) {
+            return;
+        }
         let Some(to) = self.nodes.iter().position(|node| node.at == address) else { return };
         if let Some(tape) = &mut self.tape {
             tape.push((from, to, frame.clone()));
@@ -232,6 +290,19 @@ impl World {
     pub(super) fn datagram(&mut self, source: SocketAddr, to: usize, bytes: &[u8]) {
         let place = Place { transport: UDP, remote: Remote::Ip(source), mtu: MTU };
         self.schedule(self.delay, to, Event::Frame { place, frame: BytesMut::from(bytes) });
+    }
+
+    /// All connections of a transport are reset, and no more can be made.
+    pub(super) fn reset(&mut self, transport: TransportId) {
+        self.refused.insert(transport);
+        for (one, other) in [(0, 1), (1, 0)] {
+            let place = connection(transport, other);
+            self.act(one, |core, now, out| core.handle(now, Event::Closed { place }, out));
+        }
+    }
+
+    fn delay_of(&self, transport: TransportId) -> Duration {
+        if transport == TOR { self.delay + Duration::from_millis(200) } else { self.delay }
     }
 
     fn schedule(&mut self, after: Duration, to: usize, event: Event) {
