@@ -29,6 +29,7 @@ const TOOLS: &[Tool] = &[
     tool("unshare", "util-linux"),
     tool("openssl", "openssl"),
     tool("nginx", "nginx-light"),
+    tool("nft", "nftables"),
     tool("tor", "tor"),
     tool("tor-gencert", "tor"),
     tool("i2pd", "i2pd"),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use byway_network::{Class, Cost, Family};
+use byway_network::{Class, Family};
 use byway_session::SessionId;
 
 use crate::liveness::{Liveness, Pace};
@@ -124,12 +124,6 @@ impl Link {
     /// Whether it is up, but much worse than such links usually are.
     pub(crate) fn is_degraded(&self) -> bool {
         self.meter.loss() > DEGRADED_LOSS || self.meter.is_slow()
-    }
-
-    /// What is announced of it; `dearer`: while another way is to be preferred, which costs so much.
-    pub(crate) fn cost(&self, dearer: Option<Cost>) -> Cost {
-        let cost = self.meter.cost();
-        dearer.map_or(cost, |other| cost.max(other.plus(other)))
     }
 
     /// The round trip by which silence is judged.

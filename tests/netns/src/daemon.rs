@@ -32,6 +32,8 @@ pub struct Peer {
     pub addr: String,
     /// Where it may be reached.
     pub endpoints: Vec<String>,
+    /// By what links to it may go; none named: by all.
+    pub transports: Vec<String>,
 }
 
 /// What a test says about a daemon; the rest is the same for all: UDP links, level `low`, nothing else.
@@ -45,6 +47,8 @@ pub struct DaemonConfig {
     pub allow: Vec<(String, Vec<String>)>,
     /// Where it listens for links.
     pub listen: Vec<String>,
+    /// More transports, as TOML: tables below `links`.
+    pub links: String,
     /// Range of IPv6 addresses, if not the default.
     pub prefix: Option<String>,
     /// Its routing protocol, if not the default.
@@ -94,6 +98,7 @@ impl Peer {
         Self {
             addr: identity.addr.clone(),
             endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
+            transports: Vec::new(),
         }
     }
 }
@@ -112,6 +117,7 @@ impl DaemonConfig {
             peers: Vec::new(),
             allow: Vec::new(),
             listen: vec!["0.0.0.0:2561".into()],
+            links: String::new(),
             prefix: None,
             protocol: None,
             network: None,
@@ -162,9 +168,11 @@ impl DaemonConfig {
             toml,
             "[links.tor]\nmode = \"off\"\n[links.i2p]\nmode = \"off\"\n[links.lan]\ninterfaces = []"
         )?;
-        for Peer { addr, endpoints } in &self.peers {
+        toml.push_str(&self.links);
+        for Peer { addr, endpoints, transports } in &self.peers {
             let (addr, endpoints) = (serde_json::to_string(addr)?, serde_json::to_string(endpoints)?);
-            writeln!(toml, "[[peers]]\naddr = {addr}\nendpoints = {endpoints}")?;
+            let transports = serde_json::to_string(transports)?;
+            writeln!(toml, "[[peers]]\naddr = {addr}\nendpoints = {endpoints}\ntransports = {transports}")?;
         }
         Ok(toml)
     }

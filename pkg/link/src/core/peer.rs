@@ -122,16 +122,25 @@ impl Peer {
 
     /// What is to be told of each family: class and cost of the link that carries for it.
     ///
-    /// One that has just come back is told as dearer than any other way to the peer, until it has stayed.
+    /// Costs are told in the order in which the links are to be preferred: where a stream measures less than a datagram link,
+    /// or one that has just come back less than one that has stayed, it is told as dearer by a quarter than that.
     pub(super) fn told(&self, now: Instant) -> BTreeMap<Family, (Class, Cost)> {
-        let in_use = || self.active.keys().filter_map(|family| Some((*family, self.active(*family)?)));
-        let waits = |lane: usize| self.slots.get(&lane).is_some_and(|slot| slot.steadiness.waits(now));
-        let told = in_use().filter_map(|(family, (lane, link))| {
-            let others = in_use().filter(|(other, (lane, _))| *other != family && !waits(*lane));
-            let dearest = others.map(|(_, (_, link))| link.meter.cost()).max();
-            Some((family, (link.class?, link.cost(dearest.filter(|_| waits(lane))))))
+        let in_use = self.active.iter().filter_map(|(family, lane)| {
+            let (_, link) = self.active(*family)?;
+            let waits = self.slots.get(lane)?.steadiness.waits(now);
+            Some((waits, link.weight(), *family, link.class?, link.meter.cost()))
         });
-        told.collect()
+        let mut in_use: Vec<_> = in_use.collect();
+        in_use.sort_unstable();
+        let mut before = None;
+        let in_order = in_use.into_iter().map(|(.., family, class, cost)| {
+            let told = before
+                .filter(|before| cost <= *before)
+                .map_or(cost, |before: Cost| before.plus(Cost::from_units(before.units() / 4 + 1)));
+            before = Some(told);
+            (family, (class, told))
+        });
+        in_order.collect()
     }
 
     /// The lane of the family that is told as the cheapest.
