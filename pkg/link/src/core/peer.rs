@@ -134,9 +134,11 @@ impl Peer {
         in_use.sort_unstable();
         let mut before = None;
         let in_order = in_use.into_iter().map(|(.., family, class, cost)| {
-            let told = before
-                .filter(|before| cost <= *before)
-                .map_or(cost, |before: Cost| before.plus(Cost::from_units(before.units() / 4 + 1)));
+            let told = before.filter(|before| cost <= *before).map_or(cost, |before: Cost| {
+                let dearer = before.plus(Cost::from_units(before.units() / 4 + 1));
+                // As it goes over the wire, like all costs.
+                Cost::decode(dearer.encode())
+            });
             before = Some(told);
             (family, (class, told))
         });
