@@ -149,6 +149,23 @@ path = "/secret"
 }
 
 #[test]
+fn a_peer_is_linked_by_the_transports_that_are_named_and_by_all_if_none_is() {
+    use byway_link::{Allowed, Scheme};
+
+    let peer = |line: &str| format!("[[peers]]\naddr = \"{}\"\n{line}\n", addr());
+    for (line, allowed) in [
+        ("", Allowed::ALL),
+        ("transports = []", Allowed::ALL),
+        ("transports = [\"tls\", \"tor\"]", Allowed::only([Scheme::Tls, Scheme::Tor])),
+    ] {
+        let config = Config::parse(&peer(line), "byway.toml").expect("in order");
+        assert_eq!(config.peers[0].link().allowed, allowed, "{line}");
+    }
+    let faults = faults(&peer("transports = [\"tir\", \"serial\"]"));
+    assert_eq!(faults.len(), 2, "{faults:?}");
+}
+
+#[test]
 fn endpoints_of_transports_that_are_not_built_in_are_refused() {
     let text = format!("[[peers]]\naddr = \"{}\"\nendpoints = [\"lan://eth0\"]\n", addr());
     assert!(faults(&text)[0].1.contains("the transport lan is not built into this version yet"));
