@@ -83,8 +83,9 @@ impl Kind {
     /// The class of its links, as `byway links` shows it.
     pub fn class(self) -> &'static str {
         match self {
-            Self::Unix => "memory",
-            Self::Udp => "ip/udp",
+            Self::Unix => "loopback/memory",
+            // Datagrams between addresses of one machine.
+            Self::Udp => "ethernet/lan",
             Self::Quic => "ip/quic",
             Self::Tcp => "ip/tcp",
             Self::Tls => "ip/tls",
@@ -118,7 +119,8 @@ impl Around {
     pub fn links(&mut self, host: &Host, kind: Kind, end: usize) -> Result<String> {
         // The host is ours alone, so any port is free; a daemon that restarts is found at the same one.
         let port = 21_000 + 2 * kind as usize + end;
-        let listen = |text: &str| format!("udp.listen = []\n{}\n", text.replace("AT", &format!("127.0.0.1:{port}")));
+        let listen =
+            |text: &str| format!("udp.listen = []\n{}\n", text.replace("AT", &format!("127.0.0.1:{port}")));
         Ok(match kind {
             Kind::Unix => listen("unix.listen = [\"link.sock\"]"),
             Kind::Udp => format!("udp.listen = [\"127.0.0.1:{port}\"]\n"),
@@ -216,7 +218,8 @@ http {{
 
 /// What `script` prints, run by `sh` in `folder`.
 fn sh(folder: &Path, script: &str) -> Result<Vec<u8>> {
-    let output = Command::new("sh").args(["-ec", script]).current_dir(folder).stdin(Stdio::null()).output()?;
+    let output =
+        Command::new("sh").args(["-ec", script]).current_dir(folder).stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(output.stdout)
 }

@@ -105,7 +105,8 @@ impl Lane {
         let ping = format!("ping -6 -n -c {count} -i 0.2 -W 10 {}", self.ends[RIGHT].ipv6);
         // Some may be lost, which ping answers with a failure only if all are.
         let text = self.ends[LEFT].host.run(&ping).with_context(|| self.said())?;
-        let times = text.lines().filter_map(|line| line.split("time=").nth(1)?.split(' ').next()?.parse().ok());
+        let times =
+            text.lines().filter_map(|line| line.split("time=").nth(1)?.split(' ').next()?.parse().ok());
         let mut times: Vec<f64> = times.collect();
         times.sort_by(f64::total_cmp);
         times.get(times.len() / 2).copied().context("no answer has a time")
@@ -123,7 +124,8 @@ impl Lane {
         let copy = left.host.path("copy");
         let limits = "--connect-timeout 30 --speed-limit 100 --speed-time 60 --max-time 900";
         let url = format!("http://[{}]:{PORT}/file", right.ipv6);
-        let line = format!("curl -gsSf --noproxy * {limits} -w %{{speed_download}} -o {} {url}", copy.display());
+        let line =
+            format!("curl -gsSf --noproxy * {limits} -w %{{speed_download}} -o {} {url}", copy.display());
         let rate = left.host.run(&line).with_context(|| self.said())?;
         ensure!(std::fs::read(&copy)? == data, "{}: what arrived is not what was sent", self.kind.name());
         Ok(Carried { bytes, rate: rate.trim().parse()? })
@@ -174,14 +176,20 @@ impl Lane {
     fn said(&self) -> String {
         let peers = self.ends[LEFT].node.byway(&["peers"]).unwrap_or_default();
         let logs = self.ends.each_ref().map(|end| end.node.log());
-        format!("{} over {}:\n{peers}\n{}\nthe right end:\n{}", self.kind.name(), self.endpoint, logs[0], logs[1])
+        format!(
+            "{} over {}:\n{peers}\n{}\nthe right end:\n{}",
+            self.kind.name(),
+            self.endpoint,
+            logs[0],
+            logs[1]
+        )
     }
 }
 
 impl End {
     fn configure(&self, kind: Kind, links: &str) -> Result<()> {
         let level = kind.level();
-        let direct = kind.class().starts_with("ip/");
+        let direct = !kind.is_slow();
         self.node.configure_all(&format!(
             "[mancon]\ndefault = \"{level}\"\ndirect = {direct}\n[portal]\ndevice = \"{}\"\n\
              [[portal.allow]]\npeer = \"*\"\nports = [\"tcp/1-65535\", \"icmp\"]\n[links]\n{links}",
