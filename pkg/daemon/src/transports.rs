@@ -5,7 +5,7 @@ use std::io;
 use byway_identity::Addr;
 use byway_link::{Transport, TransportId};
 use byway_transport_i2p::I2p;
-use byway_transport_ip::{Offload, Options, Udp, UdpPort};
+use byway_transport_ip::{Offload, Options, Udp, UdpPort, Unix};
 use byway_transport_tor::{Control, Tor};
 
 use crate::config::Config;
@@ -43,6 +43,7 @@ pub(crate) fn open(config: &Config, me: Addr, state: &StateDir) -> Result<Opened
         let config = byway_transport_i2p::Config { sam, folder: state.path().join("i2p"), tunnels };
         opened.transports.push(Box::new(I2p::open(opened.next(), config)));
     }
+    open_unix(config, state, &mut opened)?;
     Ok(opened)
 }
 
@@ -68,6 +69,22 @@ fn open_udp(config: &Config, opened: &mut Opened) -> Result<(), StartError> {
         }
         opened.ports.push(port);
         opened.transports.push(Box::new(udp));
+    }
+    Ok(())
+}
+
+/// One that dials is always there: peers may be added at any time.
+fn open_unix(config: &Config, state: &StateDir, opened: &mut Opened) -> Result<(), StartError> {
+    if config.links.unix.is_empty() {
+        opened.transports.push(Box::new(Unix::new(opened.next())));
+    }
+    for path in &config.links.unix {
+        let path = state.resolve(path);
+        let refused = |source| {
+            let place = format!("unix://{}", path.display());
+            StartError::Listen { place, help: help(&source), source }
+        };
+        opened.transports.push(Box::new(Unix::listen(opened.next(), &path).map_err(refused)?));
     }
     Ok(())
 }
@@ -101,12 +118,14 @@ mod tests {
         config.links.udp = vec![([127, 0, 0, 1], 0).into()];
         config.links.tcp = vec![([127, 0, 0, 1], 0).into()];
         config.links.tls.listen = vec![([127, 0, 0, 1], 0).into()];
-        assert!(open_for_test(&config).expect("nothing to do").transports.is_empty());
+        let opened = open_for_test(&config).expect("nothing to do");
+        let schemes: Vec<_> = opened.transports.iter().flat_map(|transport| transport.schemes()).collect();
+        assert_eq!((schemes, opened.ports.len()), (vec![&byway_link::Scheme::Unix], 0));
         config.mancon.direct = true;
         let opened = open_for_test(&config).expect("loopback has free ports");
         assert_eq!(
             (opened.transports.len(), opened.ports.len()),
-            (4 + usize::from(cfg!(feature = "quic")), 1)
+            (5 + usize::from(cfg!(feature = "quic")), 1)
         );
         let listening: Vec<_> =
             opened.transports.iter().map(|transport| transport.listening().len()).collect();
@@ -138,9 +157,21 @@ mod tests {
         let control = control.and_then(|path| format!("unix:{path}").parse().ok());
         config.links.tor = Some(crate::config::Tor { control, ..crate::config::Tor::default() });
         let opened = open(&config, ME, &state).expect("tor is asked later");
-        assert_eq!(opened.transports.len(), 5 + usize::from(cfg!(feature = "quic")));
+        assert_eq!(opened.transports.len(), 6 + usize::from(cfg!(feature = "quic")));
         let mode = |name| state.path().join(name).metadata().expect("made").permissions().mode() & 0o777;
         assert_eq!((mode("tor"), mode("tor/onion.pem")), (0o700, 0o600));
+    }
+
+    #[tokio::test]
+    async fn sockets_of_this_machine_need_no_direct_and_lie_in_the_state_directory() {
+        let place = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(&place.path().join("state")).expect("ours");
+        let mut config = Config::default();
+        config.links.unix = vec!["link.sock".into()];
+        let _opened = open(&config, ME, &state).expect("a free name");
+        assert!(state.path().join("link.sock").exists());
+        let told = open(&config, ME, &state).err().expect("somebody listens there").to_string();
+        assert!(told.contains("another program has it"), "{told}");
     }
 
     #[tokio::test]

@@ -15,10 +15,14 @@
 //! These networks hide nothing: one machine runs all of them.
 
 mod i2p;
+mod kind;
+mod lane;
 mod node;
 mod tor;
 
 pub use i2p::I2pNetwork;
+pub use kind::{Around, Kind};
+pub use lane::{Carried, Lane};
 pub use node::Node;
 pub use tor::{Auth, TorClient, TorNetwork};
 

@@ -1,6 +1,5 @@
 //! A `byway up` on a host that others share.
 
-use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -37,13 +36,19 @@ impl Node {
 
     /// Gives it another `[links]`, for the next start.
     pub fn configure(&self, links: &str) -> Result<()> {
-        let mut text = String::new();
+        self.configure_all(&format!("[portal]\nenabled = false\n[links]\n{links}"))
+    }
+
+    /// Gives it another configuration, but for its log and its API.
+    pub fn configure_all(&self, sections: &str) -> Result<()> {
         let api = serde_json::to_string(&format!("unix:{}", self.api().display()))?;
-        writeln!(
-            text,
-            "[log]\nlevel = \"debug\"\n[api]\nlisten = [{api}]\n[portal]\nenabled = false\n[links]\n{links}"
-        )?;
+        let text = format!("[log]\nlevel = \"debug\"\n[api]\nlisten = [{api}]\n{sections}");
         Ok(std::fs::write(self.folder.join("byway.toml"), text)?)
+    }
+
+    /// Memory that it has resident now, in bytes.
+    pub fn resident(&self) -> Result<u64> {
+        self.process.as_ref().context("it does not run")?.resident()
     }
 
     /// A file in its state directory.

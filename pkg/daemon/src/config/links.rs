@@ -36,6 +36,10 @@ pub(super) fn links(mut section: Section<'_, '_>, links: &mut Links) {
     tls(section.section("tls"), links);
     websocket(section.section("websocket"), links);
 
+    let mut unix = section.section("unix");
+    links.unix = unix.list("listen", Vec::new(), path);
+    unix.finish();
+
     links.tor = tor(section.section("tor"));
     links.i2p = i2p(section.section("i2p"));
 

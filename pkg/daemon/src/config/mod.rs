@@ -169,6 +169,8 @@ pub struct Links {
     pub tls: Tls,
     /// `[links.websocket]`.
     pub websocket: WebSocket,
+    /// Sockets of this machine at which other daemons of the same user may link; relative paths start at the state directory.
+    pub unix: Vec<PathBuf>,
     /// `links.tor`, unless its mode is `off`.
     pub tor: Option<Tor>,
     /// `links.i2p`, unless its mode is `off`.
@@ -343,6 +345,7 @@ impl Default for Config {
                 tcp: Vec::new(),
                 tls: Tls::default(),
                 websocket: WebSocket::default(),
+                unix: Vec::new(),
                 tor: None,
                 i2p: None,
             },

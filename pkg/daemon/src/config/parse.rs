@@ -25,6 +25,7 @@ const BUILT_IN: &[Scheme] = &[
     Scheme::Wss,
     Scheme::Tor,
     Scheme::I2p,
+    Scheme::Unix,
     #[cfg(feature = "quic")]
     Scheme::Quic,
 ];

@@ -215,7 +215,7 @@ fn places_and_transports_that_are_none_are_told_with_an_example() {
     let faults = faults("api.listen = [\"tcp:127.0.0.1:99999\"]\n[[peers]]\nendpoints = [\"zzz://h:1\"]\n");
     let all = format!("{faults:?}");
     assert!(all.contains("tcp:127.0.0.1:2560"), "{all}");
-    assert!(all.contains("(known but not built in: unix"), "{all}");
+    assert!(all.contains("(known but not built in: lan"), "{all}");
     assert!(all.contains("\\\"tor\\\", \\\"i2p\\\""), "{all}");
 }
 
