@@ -9,6 +9,7 @@ mod events;
 mod fast;
 mod peer;
 mod shared;
+mod show;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -20,9 +21,7 @@ use byway_network::{Class, Cost, Hop, NetworkId};
 use byway_session::{FrameKind, Indices, SendError, SessionId};
 use zeroize::Zeroizing;
 
-use crate::config::{
-    Accept, Config, Counters, Dropped, LinkDropped, LinkStatus, PeerConfig, PeerStatus, WayStatus,
-};
+use crate::config::{Accept, Config, Dropped, PeerConfig};
 use crate::control::Name;
 use crate::link::Link;
 use crate::{DialId, Endpoint, Event, Place, Profile, Remote, Scheme, TransportId};
@@ -380,77 +379,6 @@ impl Core {
         lanes.chain(peers).chain(self.next_connections).min()
     }
 
-    /// Peers, for people to look at.
-    pub fn peers(&self) -> Vec<PeerStatus> {
-        let status = |(addr, peer): (&Addr, &Peer)| PeerStatus {
-            addr: *addr,
-            endpoints: peer.endpoints.clone(),
-            state: peer.state(),
-            links: peer.links().filter(|(_, link)| link.is_up()).count(),
-            trouble: peer.trouble.clone(),
-        };
-        self.peers.iter().map(status).collect()
-    }
-
-    /// Open links, for people to look at.
-    pub fn links(&self) -> Vec<LinkStatus> {
-        let mut links = Vec::new();
-        for (addr, peer) in &self.peers {
-            for (lane, slot) in &peer.slots {
-                let Some(link) = slot.link.as_ref().filter(|link| link.is_up()) else { continue };
-                let Some(class) = link.class else { continue };
-                let (lane, (state, state_since, _)) = (*lane, slot.health.show());
-                let tally = self.lanes[lane].endpoint.tally(addr, LINKS_PLANE);
-                links.push(LinkStatus {
-                    peer: *addr,
-                    place: Place { mtu: link.path.length(), ..link.place },
-                    class,
-                    rtt: link.meter.smoothed(),
-                    loss: link.meter.loss(),
-                    cost: link.meter.cost(),
-                    sent: link.sent,
-                    received: link.received,
-                    since: link.since,
-                    role: peer.role(lane),
-                    state: (state, state_since),
-                    lane,
-                    handshakes: tally.established,
-                    rekeys: tally.renewed,
-                    dropped: LinkDropped {
-                        forged: tally.forged,
-                        replayed: tally.replayed,
-                        malformed: tally.malformed + link.dropped.malformed,
-                        ..link.dropped
-                    },
-                });
-            }
-        }
-        links
-    }
-
-    /// Ways to listed peers that are dialled and on which no link is open, for people to look at.
-    pub fn ways(&self) -> Vec<WayStatus> {
-        let mut ways = Vec::new();
-        for (addr, peer) in &self.peers {
-            let closed = |slot: &Slot| !slot.link.as_ref().is_some_and(Link::is_up);
-            for (lane, slot) in peer.slots.iter().filter(|(_, slot)| closed(slot)) {
-                let Some((known, endpoint)) = self.targets(peer, *lane).next() else { continue };
-                let (state, since, why) = slot.health.show();
-                let profile = &self.transports[&known].profile;
-                ways.push(WayStatus {
-                    peer: *addr,
-                    endpoint: endpoint.clone(),
-                    class: profile.class,
-                    state,
-                    since,
-                    why: why.map(str::to_owned),
-                    cost: Cost::of_link(profile.typical_rtt, 0.0, profile.rate),
-                });
-            }
-        }
-        ways
-    }
-
     /// Where a peer is dialled on one lane, and by which transport: what it is allowed, and nothing else.
     fn targets<'a>(
         &'a self,
@@ -471,24 +399,6 @@ impl Core {
     fn allows(&self, peer: &Addr, place: &Place) -> bool {
         let Some(known) = self.transports.get(&place.transport) else { return false };
         self.peers.get(peer).is_some_and(|peer| peer.allowed.has_any(&known.schemes))
-    }
-
-    /// What was counted since the start.
-    pub fn counters(&self) -> Counters {
-        let mut session = byway_session::Counters::default();
-        for lane in &self.lanes {
-            let more = lane.endpoint.counters();
-            session.sealed += more.sealed;
-            session.opened += more.opened;
-            session.handshakes += more.handshakes;
-            session.established += more.established;
-            session.unknown += more.unknown;
-            session.forged += more.forged;
-            session.replayed += more.replayed;
-            session.malformed += more.malformed;
-            session.overload += more.overload;
-        }
-        Counters { session, dropped: self.dropped }
     }
 
     /// The lane of `class`, made if there is none.

@@ -95,11 +95,10 @@ impl Peer {
         let mut active = BTreeMap::new();
         for family in Family::ALL {
             let candidates = || {
-                let usable = self.slots.iter().filter_map(move |(lane, slot)| {
+                self.slots.iter().filter_map(move |(lane, slot)| {
                     let link = slot.link.as_ref().filter(|link| link.carries(family))?;
                     Some((slot.steadiness.waits(now), link.weight(), link.class, *lane))
-                });
-                usable
+                })
             };
             let Some(best) = candidates().min() else { continue };
             let current = self.active.get(&family);

@@ -26,11 +26,8 @@ impl Core {
             self.dial(now, addr, lane, out);
         }
         let waited = |peer: &mut Peer| {
-            // All of them: each has ended its wait then.
-            peer.slots
-                .values_mut()
-                .filter(|slot| slot.steadiness.due().is_some())
-                .fold(false, |any, slot| slot.steadiness.poll(now) || any)
+            // Each of them, not just the first.
+            peer.slots.values_mut().filter_map(|slot| slot.steadiness.poll(now).then_some(())).count() > 0
         };
         if self.peers.get_mut(addr).is_some_and(waited) {
             self.announce(now, addr, out);

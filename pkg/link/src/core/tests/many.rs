@@ -308,14 +308,14 @@ fn on_a_lan_where_udp_is_of_a_family_of_its_own_it_is_told_as_cheaper_than_a_str
 /// Checks what must hold at every moment.
 fn check(world: &World, allowed: [Allowed; 2]) {
     let seed = world.seed;
-    for node in 0..2 {
+    for (node, allowed) in allowed.into_iter().enumerate() {
         let links = world.nodes[node].core.links();
         let of = |transport: TransportId| KINDS.iter().find(|(id, _)| *id == transport).unwrap().1;
         for link in &links {
-            assert!(allowed[node].has(of(link.place.transport)), "seed {seed}: {link:?}");
+            assert!(allowed.has(of(link.place.transport)), "seed {seed}: {link:?}");
         }
         for (_, _, scheme) in &world.nodes[node].dialled {
-            assert!(allowed[node].has(*scheme), "seed {seed}: {scheme} was dialled");
+            assert!(allowed.has(*scheme), "seed {seed}: {scheme} was dialled");
         }
         let active = links.iter().filter(|link| link.role == Role::Active).count();
         assert_eq!(active, usize::from(!links.is_empty()), "seed {seed}: {links:?}");
