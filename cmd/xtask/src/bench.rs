@@ -18,6 +18,9 @@ pub(crate) enum Chore {
     /// Thirty daemons on a random graph, of which some are killed; beside Yggdrasil. `--help` tells more.
     #[command(disable_help_flag = true)]
     Mesh(Words),
+    /// Each transport between two daemons: set-up, round trip, throughput, memory. `--help` tells more.
+    #[command(disable_help_flag = true)]
+    Transports(Words),
     /// Installs those programs from package registries.
     #[command(disable_help_flag = true)]
     Install(Words),
@@ -47,6 +50,7 @@ pub(crate) fn run(chore: &Chore) -> Result<bool> {
         Chore::Messages(words) => start(&["messages"], words, true),
         Chore::Peers(words) => start(&["peers"], words, true),
         Chore::Mesh(words) => start(&["mesh"], words, true),
+        Chore::Transports(words) => start(&["transports"], words, true),
         Chore::Install(words) => start(&["install"], words, false),
     }
 }

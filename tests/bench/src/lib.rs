@@ -1,5 +1,5 @@
 //! Benchmarks that anyone can run: `cargo xtask bench messages`, `cargo xtask bench peers`, `cargo xtask bench mesh`,
-//! `cargo xtask soak fast`, `cargo xtask soak churn`.
+//! `cargo xtask bench transports`, `cargo xtask soak fast`, `cargo xtask soak churn`.
 //!
 //! They start real daemons on this machine, talk to them as any program would, and count what comes out at the other end. In a
 //! short form they run in the suite, where they judge what is delivered and never how fast.
@@ -10,9 +10,11 @@ pub mod mesh;
 pub mod messages;
 pub mod raw;
 pub mod report;
+mod section;
 pub mod side;
 pub mod soak;
 pub mod streams;
+pub mod transports;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use crate::commands::mesh::Mesh;
 use crate::commands::messages::Messages;
 use crate::commands::peers::Peers;
 use crate::commands::soak::Soak;
+use crate::commands::transports::Transports;
 
 /// Benchmarks of Byway.
 #[derive(Parser)]
@@ -33,6 +34,8 @@ enum Benchmark {
     Peers(Box<Peers>),
     /// Thirty daemons on a random graph, of which some are killed; beside Yggdrasil.
     Mesh(Mesh),
+    /// Each transport between two daemons: set-up, round trip, throughput, memory.
+    Transports(Transports),
     /// Installs those programs from package registries.
     Install(Install),
     /// Traffic while everything around it changes: the longest stall, memory, panics.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Benchmark::Messages(arguments) => commands::messages::run(arguments),
         Benchmark::Peers(arguments) => interruptible().and_then(|()| commands::peers::run(arguments)),
         Benchmark::Mesh(arguments) => interruptible().and_then(|()| commands::mesh::run(arguments)),
+        Benchmark::Transports(arguments) => commands::transports::run(arguments),
         Benchmark::Install(arguments) => arguments.run(),
         Benchmark::Soak(arguments) => interruptible().and_then(|()| commands::soak::run(arguments)),
         Benchmark::UdpSource { to } => datagrams::source(*to).map(|()| true),

@@ -28,6 +28,8 @@ pub struct Lane {
     /// What the left one dials, and how long it took from then to the first answer.
     endpoint: String,
     joined: Duration,
+    /// How long both took from their start until the transport could be used.
+    ready: Duration,
 }
 
 struct End {
@@ -66,13 +68,16 @@ impl Lane {
             Ok(End { node, host, device: format!("byway-{number}"), ipv6 })
         };
         let mut ends = [end(LEFT)?, end(RIGHT)?];
+        let links = [around.links(between, kind, LEFT)?, around.links(between, kind, RIGHT)?];
+        let begun = Instant::now();
         for number in [LEFT, RIGHT] {
-            let links = around.links(between, kind, number)?;
-            ends[number].configure(kind, &links)?;
+            ends[number].configure(kind, &links[number])?;
             ends[number].start(between)?;
         }
-        let mut lane = Self { kind, ends, endpoint: String::new(), joined: Duration::ZERO };
+        let (ready, joined) = (Duration::ZERO, Duration::ZERO);
+        let mut lane = Self { kind, ends, endpoint: String::new(), joined, ready };
         let listens = lane.endpoint()?;
+        lane.ready = begun.elapsed();
         lane.endpoint = around.front(between, kind, &listens)?;
         let [left, right] = &lane.ends;
         right.node.byway(&["peer", "add", &left.node.addr])?;
@@ -82,6 +87,11 @@ impl Lane {
         lane.joined = begun.elapsed();
         lane.goes_over_nothing_else()?;
         Ok(lane)
+    }
+
+    /// From the start of both daemons until the transport could be used: Tor and I2P take a while to find their networks.
+    pub fn ready(&self) -> Duration {
+        self.ready
     }
 
     /// From dialling to the first answer between programs.
@@ -139,10 +149,10 @@ impl Lane {
         self.answers()
     }
 
-    /// Memory that each daemon has resident now, in bytes.
-    pub fn resident(&self) -> Result<[u64; 2]> {
+    /// The processes of both daemons.
+    pub fn pids(&self) -> Result<[u32; 2]> {
         let [left, right] = &self.ends;
-        Ok([left.node.resident()?, right.node.resident()?])
+        Ok([left.node.pid()?, right.node.pid()?])
     }
 
     /// Where the one on the right listens, which after a start may take a while to be known.

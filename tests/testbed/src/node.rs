@@ -46,9 +46,9 @@ impl Node {
         Ok(std::fs::write(self.folder.join("byway.toml"), text)?)
     }
 
-    /// Memory that it has resident now, in bytes.
-    pub fn resident(&self) -> Result<u64> {
-        self.process.as_ref().context("it does not run")?.resident()
+    /// Its process.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("it does not run")?.pid())
     }
 
     /// A file in its state directory.

@@ -4,3 +4,4 @@ pub(crate) mod mesh;
 pub(crate) mod messages;
 pub(crate) mod peers;
 pub(crate) mod soak;
+pub(crate) mod transports;

@@ -1,9 +1,10 @@
 //! A section of `docs/routing.md`, and the file beside it.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+
+use crate::section;
 
 use super::{Answers, Lengths, REPAIR, Report, Row, START};
 
@@ -21,29 +22,12 @@ pub fn write(report: &Report) -> Result<()> {
 
 /// Keeps a file beside the page.
 pub(crate) fn keep(name: &str, text: &str) -> Result<()> {
-    std::fs::create_dir_all(FOLDER).context(FOLDER)?;
-    let file = Path::new(FOLDER).join(name);
-    std::fs::write(&file, format!("{}\n", text.trim_end())).with_context(|| file.display().to_string())
+    section::keep(FOLDER, name, text)
 }
 
 /// Replaces a section of the page, or adds it at its end; the others are not ours.
 pub(crate) fn put(title: &str, body: &str) -> Result<()> {
-    let page = match std::fs::read_to_string(PAGE) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "# Routing\n".to_owned(),
-        Err(error) => return Err(error).context(PAGE),
-    };
-    std::fs::write(PAGE, replaced(&page, title, body)).context(PAGE)
-}
-
-fn replaced(page: &str, title: &str, body: &str) -> String {
-    let head = format!("\n## {title}\n");
-    let (before, after) = match page.split_once(&head) {
-        Some((before, rest)) => (before, rest.find("\n## ").map_or("", |at| &rest[at..])),
-        None => (page.trim_end_matches('\n'), ""),
-    };
-    let before = before.trim_end_matches('\n');
-    format!("{before}\n{head}\n{}\n{after}", body.trim())
+    section::put(PAGE, "# Routing\n", title, body)
 }
 
 /// The section, for people.
@@ -156,18 +140,6 @@ mod unit {
     use super::*;
     use crate::side::record::Machine;
     use byway_netns::Graph;
-
-    #[test]
-    fn a_section_is_replaced_where_it_stands_and_added_where_it_is_not() {
-        let page = "# Routing\n\n## Goals\n\nabc\n\n## Real daemons\n\nold\n\n## Soak\n\nx\n";
-        assert_eq!(
-            replaced(page, "Real daemons", "new\n"),
-            "# Routing\n\n## Goals\n\nabc\n\n## Real daemons\n\nnew\n\n## Soak\n\nx\n"
-        );
-        assert_eq!(replaced("# Routing\n", "Soak", "x"), "# Routing\n\n## Soak\n\nx\n");
-        let twice = replaced(&replaced(page, "Soak", "y"), "Soak", "y");
-        assert_eq!(twice, page.replace("\nx\n", "\ny\n"));
-    }
 
     #[test]
     fn the_section_has_a_line_for_each_program_in_each_table_and_tells_who_failed() {
