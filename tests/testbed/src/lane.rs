@@ -176,7 +176,8 @@ impl Lane {
         for end in &self.ends {
             let links = end.node.list("links")?;
             let links = links.as_array().cloned().unwrap_or_default();
-            let classes: HashSet<_> = links.iter().filter_map(|link| link["class"].as_str()).collect();
+            let open = links.iter().filter(|link| link["role"] != "none");
+            let classes: HashSet<_> = open.filter_map(|link| link["class"].as_str()).collect();
             ensure!(classes == HashSet::from([self.kind.class()]), "{links:?}");
         }
         Ok(())
