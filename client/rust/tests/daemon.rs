@@ -79,7 +79,13 @@ async fn every_call(world: World) {
     let status = Service::status(&daemon).await.expect("it answers");
     assert_eq!((status.addr, status.nodes), (main.addr(), 1));
 
-    let peer = PeerSpec { addr: Addr::EVERYBODY, name: Some("p".into()), endpoints: vec![], transports: vec![], save: false };
+    let peer = PeerSpec {
+        addr: Addr::EVERYBODY,
+        name: Some("p".into()),
+        endpoints: vec![],
+        transports: vec![],
+        save: false,
+    };
     Service::add_peer(&daemon, peer).await.expect("there is room");
     let peers = Service::peers(&daemon).await.expect("it answers");
     assert_eq!((peers.len(), peers[0].name.as_deref()), (1, Some("p")));
