@@ -39,6 +39,8 @@ pub(crate) struct Remote {
     pub(crate) sent: u32,
     pub(crate) used: Instant,
     pub(crate) probe_at: Option<Instant>,
+    /// A round was due while nobody sent anything: the next payload brings it.
+    pub(crate) lapsed: bool,
     /// When the present round of probes ends.
     pub(crate) round_until: Option<Instant>,
     pub(crate) paths: Option<Box<Paths>>,
@@ -126,6 +128,7 @@ impl Remotes {
             sent: 0,
             used: now,
             probe_at: None,
+            lapsed: false,
             round_until: None,
             paths: None,
             echo: None,
