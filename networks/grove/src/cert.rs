@@ -77,6 +77,17 @@ pub(crate) struct OfferClaim {
     pub(crate) signature: Signature,
 }
 
+/// What an offer says besides the two keys. It is all that is kept of most offers: whom they are by and for is known, and few
+/// of them are ever taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Terms {
+    label: u16,
+    pub(crate) class: Class,
+    pub(crate) cost: u16,
+    pub(crate) not_after: u32,
+    signature: Signature,
+}
+
 /// What a certificate says. Read from a frame it may be forged.
 ///
 /// Nothing of it is hashed yet: most certificates that come in are known, and known ones are found by their signatures.
@@ -150,10 +161,15 @@ impl OfferClaim {
         Step { label: self.label, cost: self.cost }
     }
 
-    /// What stands for the offer in the sums by which neighbours compare what they hold.
-    pub(crate) fn id(&self) -> u64 {
-        let bytes = self.signature.as_bytes();
-        bytes[..8].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
+    /// The keys of the child and the parent.
+    pub(crate) fn keys(&self) -> (&[u8; 32], &[u8; 32]) {
+        (&self.child_key, &self.parent_key)
+    }
+
+    /// All of it but the keys.
+    pub(crate) fn terms(&self) -> Terms {
+        let Self { label, class, cost, not_after, signature, .. } = *self;
+        Terms { label, class, cost, not_after, signature }
     }
 
     /// Whether it is a root's offer to itself.
@@ -199,6 +215,25 @@ impl OfferClaim {
     pub(crate) fn named(self) -> Offer {
         let (child, parent) = (addr_of(&self.child_key), addr_of(&self.parent_key));
         Offer { claim: self, child, parent }
+    }
+}
+
+impl Terms {
+    /// The link from the parent to the child.
+    pub(crate) fn step(&self) -> Step {
+        Step { label: self.label, cost: self.cost }
+    }
+
+    /// What stands for the offer in the sums by which neighbours compare what they hold.
+    pub(crate) fn id(&self) -> u64 {
+        let bytes = self.signature.as_bytes();
+        bytes[..8].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
+    }
+
+    /// The whole of it.
+    pub(crate) fn between(&self, child_key: [u8; 32], parent_key: [u8; 32]) -> OfferClaim {
+        let Self { label, class, cost, not_after, signature } = *self;
+        OfferClaim { child_key, parent_key, label, class, cost, not_after, signature }
     }
 }
 

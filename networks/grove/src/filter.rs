@@ -84,6 +84,13 @@ impl Bits {
         }
     }
 
+    /// Gives back the room that is not used.
+    pub(crate) fn shrink(&mut self) {
+        if let Self::Sparse(positions) = self {
+            positions.shrink_to_fit();
+        }
+    }
+
     /// All positions, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         let (sparse, words): (&[u16], Option<&[u64; WORDS]>) = match self {

@@ -52,6 +52,7 @@
 mod blame;
 mod cert;
 mod coords;
+mod few;
 mod filter;
 mod frame;
 mod limit;

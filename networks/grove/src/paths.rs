@@ -220,6 +220,11 @@ impl Paths {
         self.choose(now, &mut fresh);
     }
 
+    /// Whether the first rounds, which look around, are over.
+    pub(crate) fn have_looked(&self) -> bool {
+        self.round >= LOOKS
+    }
+
     /// The probes of this round that wander, `most` of them or none. As long as rounds show something new, others wander in each.
     pub(crate) fn wanderers(&self, most: u8) -> std::ops::Range<u8> {
         let from = 1 + (self.round.saturating_sub(1) % 8) as u8 * most;

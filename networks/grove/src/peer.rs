@@ -1,6 +1,5 @@
 //! What is kept for each hop.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,12 +7,13 @@ use byway_identity::Addr;
 use byway_network::{Class, Cost, Family};
 
 use crate::blame::Blame;
-use crate::cert::Offer;
+use crate::cert::Terms;
 use crate::coords::{Coords, Step};
+use crate::few::Few;
 use crate::filter::Bits;
 use crate::frame::{Seen, Told};
 use crate::limit::Allowance;
-use crate::names::{ShortId, TreeId, short_id};
+use crate::names::{ShortId, short_id};
 use crate::sketch::Sketch;
 
 /// What a neighbour is, as far as it has said.
@@ -60,11 +60,15 @@ pub(crate) struct Below {
     pub(crate) bits: Bits,
 }
 
-/// One entry of a view as it was last told.
+/// One entry of a view as it was told.
+///
+/// Nearly all peers are shown the same others: of which that is, they share one list. It has the cheapest peers, some more than
+/// a view has, and each peer is shown the first of them that are not itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shown {
     pub(crate) id: ShortId,
     pub(crate) family: Family,
+    pub(crate) label: u16,
     pub(crate) look_at: u64,
 }
 
@@ -111,16 +115,15 @@ pub(crate) struct Peer {
     pub(crate) hello_at: Instant,
     pub(crate) greeting: Option<Again>,
 
-    pub(crate) offer_in: Option<Arc<Offer>>,
-    pub(crate) offer_out: Option<Arc<Offer>>,
+    pub(crate) offer_in: Option<Box<Terms>>,
+    pub(crate) offer_out: Option<Box<Terms>>,
     /// The certificates that it has for sure, by id.
     pub(crate) knows: Vec<u64>,
     /// The state of the own chains, and the offer, that it was last told.
     pub(crate) told_at: Option<(u64, u64)>,
-    /// What it should have got, what it says it has, and what we have said that we have.
+    /// What it should have got, and what it says it has.
     pub(crate) told: Sums,
     pub(crate) has: Sums,
-    pub(crate) said: Option<Sums>,
     /// When to say that what it sent has come.
     pub(crate) acknowledge_at: Option<Instant>,
     pub(crate) retry: Option<Again>,
@@ -133,9 +136,9 @@ pub(crate) struct Peer {
     pub(crate) placed_at: u64,
     /// Of a hub: the link from there to here.
     pub(crate) step: Option<Step>,
-    pub(crate) below: BTreeMap<TreeId, Below>,
-    /// When it was last given a pulse of each tree in which it is a child.
-    pub(crate) pulsed: BTreeMap<TreeId, Instant>,
+    pub(crate) below: Few<Below>,
+    /// Over a slow link: when it was last given a pulse of each tree in which it is a child.
+    pub(crate) pulsed: Few<Instant>,
     pub(crate) view: Arc<Vec<Seen>>,
     /// The view as it was told, in the same order.
     pub(crate) sights: Vec<Told>,
@@ -144,26 +147,25 @@ pub(crate) struct Peer {
     /// How it looks to others, and when that last changed, by the router's count.
     pub(crate) look: Look,
     pub(crate) look_at: u64,
-    /// What it has been shown, and up to which look of all peers.
-    pub(crate) shown: Vec<Shown>,
+    /// What it has been shown, and up to which look of all peers: see [`Shown`].
+    pub(crate) shown: Arc<[Shown]>,
     pub(crate) shown_at: u64,
     pub(crate) show_at: Option<Instant>,
-    pub(crate) shows: Allowance,
+    pub(crate) shows: Allowance<4, 1_000>,
 
-    pub(crate) newcomers: Allowance,
-    pub(crate) checks: Allowance,
-    pub(crate) lookups: Allowance,
-    pub(crate) probes: Allowance,
-    pub(crate) complaints: Allowance,
-    pub(crate) moves: Allowance,
+    pub(crate) newcomers: Allowance<1_024, 31>,
+    pub(crate) checks: Allowance<2_048, 5>,
+    pub(crate) lookups: Allowance<2_048, 5>,
+    pub(crate) probes: Allowance<1_024, 20>,
+    pub(crate) complaints: Allowance<256, 10>,
+    pub(crate) moves: Allowance<2, 500>,
     /// Planes in which it gave a frame for a place where this node is no more, and has not been told.
     pub(crate) misled: u8,
-    pub(crate) summaries: Allowance,
+    pub(crate) summaries: Allowance<256, 100>,
 }
 
 impl Peer {
     pub(crate) fn new(now: Instant, addr: &Addr, class: Class, cost: Cost, label: u16) -> Self {
-        let allow = |burst, millis| Allowance::new(now, burst, Duration::from_millis(millis));
         Self {
             class,
             id: short_id(addr),
@@ -185,33 +187,32 @@ impl Peer {
             told_at: None,
             told: Sums::default(),
             has: Sums::default(),
-            said: None,
             acknowledge_at: None,
             retry: None,
             coords: Coords::default(),
             coords_at: 0,
             placed_at: 0,
             step: None,
-            below: BTreeMap::new(),
-            pulsed: BTreeMap::new(),
+            below: Few::default(),
+            pulsed: Few::default(),
             view: Arc::default(),
             sights: Vec::new(),
             blame: Blame::default(),
             view_version: 0,
             look: Look::default(),
             look_at: 0,
-            shown: Vec::new(),
+            shown: Arc::default(),
             shown_at: 0,
             show_at: None,
-            shows: allow(4, 1_000),
-            newcomers: allow(1_024, 1_000 / 32),
-            checks: allow(2_048, 5),
-            lookups: allow(2_048, 1_000 / 200),
-            probes: allow(1_024, 1_000 / 50),
-            moves: allow(2, 500),
+            shows: Allowance::new(now),
+            newcomers: Allowance::new(now),
+            checks: Allowance::new(now),
+            lookups: Allowance::new(now),
+            probes: Allowance::new(now),
+            moves: Allowance::new(now),
             misled: 0,
-            complaints: allow(256, 1_000 / 100),
-            summaries: allow(256, 100),
+            complaints: Allowance::new(now),
+            summaries: Allowance::new(now),
         }
     }
 

@@ -8,10 +8,10 @@ use byway_network::NetworkId;
 
 use crate::cert::{Cert, CertClaim, Hash, Offer, OfferClaim, Pulse};
 
-/// Most pulses that are remembered.
-const PULSES_MAX: usize = 4_096;
-/// Least number of entries before the dead ones are swept out.
-const SWEEP_MIN: usize = 256;
+/// Most pulses that are remembered: one of each tree, of the present and a former root or two. A node alone sees each once.
+const PULSES_MAX: usize = 56;
+/// So many entries may come to those that live before the dead ones are swept out: these, or an eighth.
+const SWEEP_MIN: usize = 16;
 
 /// Offers, certificates and pulses whose signatures have been checked, each once.
 ///
@@ -25,17 +25,21 @@ pub struct Registry(Arc<Mutex<Inner>>);
 struct Inner {
     offers: HashMap<Key, Weak<Offer>>,
     certs: HashMap<Key, Weak<Cert>>,
+    /// Of which network each is, its hash says.
     pulses: HashSet<Hash>,
     sweep_at: usize,
     checks: u64,
+    /// Entries that may be looked at, for as much has been forgotten elsewhere.
+    credit: usize,
 }
 
-/// The network, and the first half of a signature: which is enough to find what it belongs to, and proves nothing.
-type Key = (NetworkId, [u8; 32]);
+/// Made of the network and the first bytes of a signature: enough to find what it belongs to, and no proof of anything. Who
+/// makes two that are alike has one of them checked again.
+type Key = u64;
 
 fn key(network: &NetworkId, signature: &Signature) -> Key {
-    let (front, _) = signature.as_bytes().split_at(32);
-    (*network, front.try_into().expect("a signature has 64 bytes"))
+    let front = |bytes: &[u8]| bytes.iter().take(8).fold(0, |key: u64, byte| key << 8 | u64::from(*byte));
+    front(network.as_bytes()) ^ front(signature.as_bytes())
 }
 
 impl Registry {
@@ -86,6 +90,21 @@ impl Registry {
         genuine.then(|| self.own_cert(claim.under(offer, network), network))
     }
 
+    /// The offer, shared, which is known to be genuine.
+    pub(crate) fn taken_offer(&self, claim: OfferClaim, network: &NetworkId) -> Arc<Offer> {
+        let known = self.known_offer(&claim, network);
+        known.unwrap_or_else(|| self.own_offer(claim.named(), network))
+    }
+
+    /// Whether the offer is genuine; if it is known to be, or not, it need not be checked.
+    pub(crate) fn is_genuine_offer(&self, claim: &OfferClaim, network: &NetworkId) -> bool {
+        if self.known_offer(claim, network).is_some() {
+            return true;
+        }
+        self.lock().checks += 1;
+        claim.is_genuine(network)
+    }
+
     /// Shares an offer that the local node has just made.
     pub(crate) fn own_offer(&self, offer: Offer, network: &NetworkId) -> Arc<Offer> {
         let offer = Arc::new(offer);
@@ -102,6 +121,15 @@ impl Registry {
         inner.certs.insert(key(network, cert.signature()), Arc::downgrade(&cert));
         inner.sweep();
         cert
+    }
+
+    /// A node that holds so many certificates has forgotten some: now and then that leaves much to sweep out here.
+    pub(crate) fn forgotten(&self, held: usize) {
+        let mut inner = self.lock();
+        inner.credit += 8 * held + SWEEP_MIN;
+        if inner.credit >= inner.offers.len() + inner.certs.len() {
+            inner.sweep_now();
+        }
     }
 
     /// Whether the pulse is genuine.
@@ -126,16 +154,20 @@ impl Registry {
 impl Inner {
     /// Forgets what nobody holds any more, now and then.
     fn sweep(&mut self) {
-        if self.offers.len() + self.certs.len() < self.sweep_at.max(SWEEP_MIN) {
-            return;
+        if self.offers.len() + self.certs.len() >= self.sweep_at.max(SWEEP_MIN) {
+            self.sweep_now();
         }
+    }
+
+    fn sweep_now(&mut self) {
         self.offers.retain(|_, offer| offer.strong_count() > 0);
         self.certs.retain(|_, cert| cert.strong_count() > 0);
         // What is forgotten here still takes its place in memory: little is let gather.
         let left = self.offers.len() + self.certs.len();
-        self.sweep_at = left + left / 4;
-        self.offers.shrink_to(self.offers.len() * 5 / 4);
-        self.certs.shrink_to(self.certs.len() * 5 / 4);
+        self.sweep_at = left + (left / 8).max(SWEEP_MIN);
+        self.credit = 0;
+        self.offers.shrink_to(self.offers.len() * 9 / 8);
+        self.certs.shrink_to(self.certs.len() * 9 / 8);
     }
 }
 
@@ -177,7 +209,7 @@ mod tests {
     #[test]
     fn what_nobody_holds_is_forgotten() {
         let registry = Registry::new();
-        for counter in 0..3 * SWEEP_MIN as u64 {
+        for counter in 0..10 * SWEEP_MIN as u64 {
             registry.own_cert(cert(1, 1, counter), &network());
         }
         let inner = registry.lock();

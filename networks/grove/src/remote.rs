@@ -17,9 +17,9 @@ use crate::paths::{Path, Paths};
 pub(crate) const REMOTES_MAX: usize = 4_096;
 /// A location is forgotten after this time.
 const LIFE: Duration = Duration::from_secs(240);
-/// Payloads that came back are tried again so many at once, and then with pauses in between.
+/// Payloads that came back are tried again so many at once, and then with pauses of so many milliseconds in between.
 const SALVAGES: u32 = 32;
-const SALVAGE_PAUSE: Duration = Duration::from_millis(100);
+const SALVAGE_PAUSE: u64 = 100;
 /// Most ways back.
 pub(crate) const BACKS_MAX: usize = 1_024;
 /// A way back that was not used is forgotten after this time.
@@ -39,12 +39,14 @@ pub(crate) struct Remote {
     pub(crate) sent: u32,
     pub(crate) used: Instant,
     pub(crate) probe_at: Option<Instant>,
+    /// A round was due while nobody sent anything: the next payload brings it.
+    pub(crate) lapsed: bool,
     /// When the present round of probes ends.
     pub(crate) round_until: Option<Instant>,
     pub(crate) paths: Option<Box<Paths>>,
     pub(crate) echo: Option<Echo>,
     /// How often a payload that came back is tried again.
-    pub(crate) salvages: Allowance,
+    pub(crate) salvages: Allowance<SALVAGES, SALVAGE_PAUSE>,
 }
 
 /// A question that goes along the way in use and back, so that it is known to carry, and what it costs.
@@ -62,7 +64,7 @@ pub(crate) struct Echo {
 /// All of them.
 #[derive(Default)]
 pub(crate) struct Remotes {
-    remotes: BTreeMap<(Addr, Plane), Remote>,
+    remotes: BTreeMap<(Addr, Plane), Box<Remote>>,
     ids: BTreeMap<ShortId, Addr>,
     oldest: Option<Instant>,
     generation: u64,
@@ -75,19 +77,19 @@ impl Remotes {
     }
 
     pub(crate) fn get(&self, addr: &Addr, plane: Plane) -> Option<&Remote> {
-        self.remotes.get(&(*addr, plane))
+        self.remotes.get(&(*addr, plane)).map(|remote| &**remote)
     }
 
     pub(crate) fn get_mut(&mut self, addr: &Addr, plane: Plane) -> Option<&mut Remote> {
-        self.remotes.get_mut(&(*addr, plane))
+        self.remotes.get_mut(&(*addr, plane)).map(|remote| &mut **remote)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Addr, Plane, &Remote)> {
-        self.remotes.iter().map(|((addr, plane), remote)| (addr, *plane, remote))
+        self.remotes.iter().map(|((addr, plane), remote)| (addr, *plane, &**remote))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Addr, Plane, &mut Remote)> {
-        self.remotes.iter_mut().map(|((addr, plane), remote)| (addr, *plane, remote))
+        self.remotes.iter_mut().map(|((addr, plane), remote)| (addr, *plane, &mut **remote))
     }
 
     pub(crate) fn by_id(&self, id: ShortId) -> Option<Addr> {
@@ -126,12 +128,13 @@ impl Remotes {
             sent: 0,
             used: now,
             probe_at: None,
+            lapsed: false,
             round_until: None,
             paths: None,
             echo: None,
-            salvages: Allowance::new(now, SALVAGES, SALVAGE_PAUSE),
+            salvages: Allowance::new(now),
         };
-        self.remotes.insert(key, remote);
+        self.remotes.insert(key, Box::new(remote));
         self.generation += 1;
         true
     }
@@ -199,12 +202,12 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// Answers that passed by.
 #[derive(Default)]
 pub(crate) struct Memory {
-    locations: BTreeMap<(Addr, Plane), (Location, Instant)>,
+    locations: BTreeMap<(Addr, Plane), Box<(Location, Instant)>>,
 }
 
 impl Memory {
     pub(crate) fn get(&self, now: Instant, addr: &Addr, plane: Plane) -> Option<&Location> {
-        let (location, learned) = self.locations.get(&(*addr, plane))?;
+        let (location, learned) = &**self.locations.get(&(*addr, plane))?;
         (now < *learned + MEMORY).then_some(location)
     }
 
@@ -217,13 +220,13 @@ impl Memory {
     pub(crate) fn learn(&mut self, now: Instant, location: Location) {
         let key = (location.addr, location.plane);
         if self.locations.len() >= MEMORY_MAX && !self.locations.contains_key(&key) {
-            self.locations.retain(|_, (_, learned)| now < *learned + MEMORY);
-            let oldest = self.locations.iter().min_by_key(|(_, (_, learned))| *learned).map(|(key, _)| *key);
+            self.locations.retain(|_, known| now < known.1 + MEMORY);
+            let oldest = self.locations.iter().min_by_key(|(_, known)| known.1).map(|(key, _)| *key);
             if let Some(oldest) = oldest.filter(|_| self.locations.len() >= MEMORY_MAX) {
                 self.locations.remove(&oldest);
             }
         }
-        self.locations.insert(key, (location, now));
+        self.locations.insert(key, Box::new((location, now)));
     }
 
     /// What somebody remembered has turned out wrong.
@@ -232,7 +235,7 @@ impl Memory {
     }
 
     pub(crate) fn sweep(&mut self, now: Instant) {
-        self.locations.retain(|_, (_, learned)| now < *learned + MEMORY);
+        self.locations.retain(|_, known| now < known.1 + MEMORY);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -20,7 +20,7 @@ use crate::location::Location;
 use crate::names::{ShortId, TreeId, rank, short_id};
 use crate::packet;
 use crate::paths::Path;
-use crate::peer::{Peer, Role, announced, hello_period};
+use crate::peer::{Peer, Role, Shown, announced, hello_period};
 use crate::picture::Scene;
 use crate::registry::Registry;
 use crate::remote::{Backs, Memory, Remotes};
@@ -58,18 +58,18 @@ const PARTED_MAX: usize = 64;
 const OFFER_LIFE: u32 = 24 * 60;
 /// A change of cost is announced when it is at least a quarter and has lasted so long.
 const DRIFT: Duration = Duration::from_secs(10);
-/// Changes leave at once so often, and then with pauses in between.
+/// Changes leave at once so often, and then with pauses of so many milliseconds in between.
 const FLUSHES: u32 = 8;
-const FLUSH_PAUSE: Duration = Duration::from_millis(40);
+const FLUSH_PAUSE: u64 = 40;
 /// What nobody needs any more is forgotten after so long at the latest.
 const TIDY: Duration = Duration::from_secs(10);
-/// Those who send here are told where this node is now so often at once, and then with pauses.
+/// Those who send here are told where this node is now so often at once, and then with pauses of so many milliseconds.
 const MOVES: u32 = 2;
-const MOVES_PAUSE: Duration = Duration::from_secs(1);
+const MOVES_PAUSE: u64 = 1_000;
 
-/// Questions that come by the same three links: so many at once, and then with pauses in between.
+/// Questions that come by the same three links: so many at once, and then with pauses of so many milliseconds in between.
 const ASKS: u32 = 1_024;
-const ASK_PAUSE: Duration = Duration::from_millis(50);
+const ASK_PAUSE: u64 = 50;
 
 /// Who the local node is.
 pub(crate) struct Own {
@@ -90,7 +90,7 @@ pub(crate) struct Router {
     registry: Registry,
     started: Instant,
     entropy: Box<dyn Entropy>,
-    peers: BTreeMap<Hop, Peer>,
+    peers: BTreeMap<Hop, Box<Peer>>,
     labels: BTreeMap<u16, Hop>,
     /// Hops that were up, and their labels, the last one at the end.
     parted: VecDeque<(Hop, u16)>,
@@ -98,7 +98,7 @@ pub(crate) struct Router {
     /// Certificates beyond which those are forgotten that nobody needs, and whether there may be some.
     prune_at: usize,
     untidy: bool,
-    trees: BTreeMap<TreeId, Tree>,
+    trees: BTreeMap<TreeId, Box<Tree>>,
     root_offer: Option<Arc<Offer>>,
     coords: Coords,
     said: [Option<Location>; Plane::ALL.len()],
@@ -110,24 +110,26 @@ pub(crate) struct Router {
     next_path: u64,
     trail: Arc<Trail>,
     /// How much those who ask may ask, by the last links of their way here.
-    askers: Shares,
+    askers: Shares<ASKS, ASK_PAUSE>,
     /// What the trees may depend on has changed.
     news: News,
     /// When a certificate of an own chain last changed, by the store's count.
     chains_at: u64,
     /// Grows with each change that views may show.
     looks: u64,
+    /// What all views are made of, as of some number of these changes.
+    shown: (u64, Arc<[Shown]>),
     /// Grows with each change of the places of this node or a peer, and when those of this node changed.
     turn: u64,
     placed_at: u64,
     /// The own place is another one than those were told who have lately sent something.
     elsewhere: bool,
-    moves: Allowance,
+    moves: Allowance<MOVES, MOVES_PAUSE>,
     /// Nodes to which a way has ended that was in use: what was known of their places may be as old as that way.
     unsure: BTreeSet<(Addr, Plane)>,
     /// Something has to be told.
     flush_due: bool,
-    flushes: Allowance,
+    flushes: Allowance<FLUSHES, FLUSH_PAUSE>,
     housekeeping: Instant,
     wake: Option<Instant>,
     /// The last heartbeat.
@@ -206,17 +208,18 @@ impl Router {
             backs: Backs::default(),
             next_path: 0,
             trail: Arc::default(),
-            askers: Shares::new(ASKS, ASK_PAUSE),
+            askers: Shares::default(),
             news: News::default(),
             chains_at: 0,
             looks: 1,
+            shown: Default::default(),
             turn: 1,
             placed_at: 1,
             elsewhere: false,
-            moves: Allowance::new(now, MOVES, MOVES_PAUSE),
+            moves: Allowance::new(now),
             unsure: BTreeSet::new(),
             flush_due: false,
-            flushes: Allowance::new(now, FLUSHES, FLUSH_PAUSE),
+            flushes: Allowance::new(now),
             housekeeping: now,
             wake: None,
             beaten: now,
@@ -248,7 +251,7 @@ impl Router {
         if alike < room
             && let Some(label) = self.label_for(hop)
         {
-            self.peers.insert(hop, Peer::new(now, &hop.peer, class, cost, label));
+            self.peers.insert(hop, Box::new(Peer::new(now, &hop.peer, class, cost, label)));
             self.labels.insert(label, hop);
             self.moved = true;
             self.greet(now, hop, true, out);
@@ -426,7 +429,6 @@ impl Router {
     fn greet(&mut self, now: Instant, hop: Hop, answer: bool, out: &mut Outbox) {
         let sums = self.have(hop);
         let Some(peer) = self.peers.get_mut(&hop) else { return };
-        peer.said = Some(sums);
         peer.hello_at = now + hello_period(hop.family);
         peer.acknowledge_at = None;
         let key = (answer || peer.key_due).then_some(self.own.raw);
@@ -547,6 +549,7 @@ impl Router {
         let carries = self.peers.iter().filter(|(_, peer)| peer.role == Role::Full);
         let from: BTreeSet<Addr> = carries.map(|(hop, _)| hop.peer).chain([self.own.addr]).collect();
         self.store.prune(&ids, &from);
+        self.registry.forgotten(self.store.len());
         self.prune_at = (self.store.len() * 3 / 2 + 16).min(crate::store::CERTS_MAX - 1);
         self.untidy = false;
     }
@@ -570,7 +573,7 @@ impl Router {
                     let rank = rank(&self.own.network, id, &self.own.addr);
                     let seq = Seq::new(self.own.boot);
                     let tree = Tree::new(now, id, self.own.addr, rank, seq);
-                    self.trees.insert(id, tree);
+                    self.trees.insert(id, Box::new(tree));
                     self.certify(now, id, None);
                 } else if let Some(tree) = self.trees.remove(&id) {
                     // The numbers go on where they ended, so that the next certificate is not an old one.
@@ -605,7 +608,6 @@ impl Router {
             }
             candidates.push(Candidate {
                 hop: *hop,
-                offer: Arc::clone(offer),
                 root,
                 rank: tree.rank_of(&own.network, &root),
                 there: reach.cost,
@@ -617,23 +619,33 @@ impl Router {
         let choice = tree.decide(now, (own.addr, rank), &candidates, followed, jitter);
         let held = store.get(id, &own.addr);
         let offer = match choice {
-            Choice::Parent(chosen) => Some(chosen.offer),
+            Choice::Parent(chosen) => Some(chosen.hop),
             Choice::Root => None,
             Choice::Keep => {
-                let offer = tree.parent.and_then(|hop| peers.get(&hop)?.offer_in.clone());
-                let renewed = match (&offer, held) {
-                    (Some(offer), Some(held)) => held.offer != *offer,
+                let given = tree.parent.and_then(|hop| Some((hop, peers.get(&hop)?.offer_in.as_ref()?)));
+                let renewed = match (given, held) {
+                    (Some((hop, given)), Some(held)) => {
+                        held.offer.parent != hop.peer || held.offer.terms() != **given
+                    }
                     (None, Some(held)) => held.offer.not_after < minutes + OFFER_LIFE / 2,
                     _ => true,
                 };
                 if !renewed {
                     return false;
                 }
-                offer
+                given.map(|(hop, _)| hop)
             }
         };
+        let offer = offer.and_then(|hop| self.given(&hop));
         self.certify(now, id, offer);
         true
+    }
+
+    /// The offer that a peer has made.
+    fn given(&self, hop: &Hop) -> Option<Arc<Offer>> {
+        let peer = self.peers.get(hop)?;
+        let claim = peer.offer_in.as_ref()?.between(self.own.raw, peer.key?);
+        Some(self.registry.taken_offer(claim, &self.own.network))
     }
 
     /// Makes the own certificate for a tree: under the offer of a parent, or as a root.
@@ -722,8 +734,7 @@ impl Router {
                 }
             }
             let before = peer.below.len();
-            peer.below
-                .retain(|id, _| store.get(*id, &hop.peer).is_some_and(|cert| cert.parent() == own.addr));
+            peer.below.retain(|id| store.get(id, &hop.peer).is_some_and(|cert| cert.parent() == own.addr));
             if peer.below.len() != before {
                 peer.acknowledge_soon(now);
                 summaries = true;

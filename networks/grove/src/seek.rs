@@ -20,9 +20,9 @@ const BYTES_MAX: usize = 4 << 20;
 const KEEN: Duration = Duration::from_secs(1);
 /// What is new of a tree needs this to be known on the way to whoever knows the answer.
 const HURRY: Duration = Duration::from_millis(50);
-/// So often at once there is hope, and then with pauses.
+/// So often at once there is hope, and then with pauses in milliseconds.
 const HOPES: u32 = 8;
-const HOPES_PAUSE: Duration = Duration::from_secs(1);
+const HOPES_PAUSE: u64 = 1_000;
 
 /// What an answer is for.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub(crate) struct Seeks {
     seeks: BTreeMap<Question, Seek>,
     nonces: BTreeMap<u64, Question>,
     bytes: usize,
-    hopes: Option<Allowance>,
+    hopes: Option<Allowance<HOPES, HOPES_PAUSE>>,
 }
 
 impl Question {
@@ -191,7 +191,7 @@ impl Seeks {
     ///
     /// What gives hope is often a neighbour's doing, so there is only so much of it.
     pub(crate) fn hurry(&mut self, now: Instant) {
-        if !self.hopes.get_or_insert_with(|| Allowance::new(now, HOPES, HOPES_PAUSE)).take(now) {
+        if !self.hopes.get_or_insert_with(|| Allowance::new(now)).take(now) {
             return;
         }
         for seek in self.seeks.values_mut() {

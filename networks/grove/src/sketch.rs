@@ -8,9 +8,8 @@
 //! by their number, and the rest. That is shorter; and when something changes above both, what was told stays right,
 //! for the certificates move it.
 
-use byway_wire::{Malformed, Reader, Writer};
-
 use byway_network::Family;
+use byway_wire::{Malformed, Reader, Writer};
 
 use crate::coords::{Coords, DEPTH_MAX, Place, Step, label};
 use crate::names::{TREES_MAX, TreeId};
@@ -18,21 +17,24 @@ use crate::names::{TREES_MAX, TreeId};
 /// Stands for a place that shares no root with the teller's.
 const APART: u8 = 255;
 
-/// Coordinates, as seen from others.
+/// Coordinates, as seen from others: the strokes as they stand on the wire, for they are read seldom and kept for long.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Sketch {
-    strokes: Box<[Stroke]>,
+    strokes: Box<[u8]>,
 }
 
 /// One place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stroke {
+#[derive(Clone, Copy)]
+struct Stroke<'a> {
     tree: TreeId,
     begins: Begins,
-    steps: Box<[Step]>,
+    depth: u8,
+    /// The steps, and the whole of it, as they stand on the wire.
+    steps: &'a [u8],
+    whole: &'a [u8],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Begins {
     /// With so many steps of the teller's place.
     Shared(u8),
@@ -40,59 +42,93 @@ enum Begins {
     At([u8; 4]),
 }
 
+impl<'a> Stroke<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let from = reader.clone();
+        let tree = TreeId::from_byte(reader.u8()?).ok_or(Malformed::Invalid("tree"))?;
+        let (begins, shared) = match reader.u8()? {
+            APART => (Begins::At(reader.array()?), 0),
+            shared => (Begins::Shared(shared), usize::from(shared)),
+        };
+        let depth = reader.u8()?;
+        if shared + usize::from(depth) > DEPTH_MAX {
+            return Err(Malformed::Invalid("depth"));
+        }
+        let first = reader.clone();
+        for _ in 0..depth {
+            step(reader)?;
+        }
+        let until = |mut reader: Reader<'a>, rest: usize| reader.bytes(reader.remaining() - rest);
+        let (steps, whole) = (until(first, reader.remaining())?, until(from, reader.remaining())?);
+        Ok(Self { tree, begins, depth, steps, whole })
+    }
+
+    fn steps(&self) -> impl Iterator<Item = Step> + 'a {
+        let mut reader = Reader::new(self.steps);
+        (0..self.depth).map_while(move |_| step(&mut reader).ok())
+    }
+}
+
+fn step(reader: &mut Reader<'_>) -> Result<Step, Malformed> {
+    Ok(Step { label: label(reader)?, cost: reader.u16_be()? })
+}
+
 impl Sketch {
     /// `of`, as seen from `teller`.
     pub(crate) fn new(of: &Coords, teller: &Coords) -> Self {
-        let stroke = |place: &Place| {
+        let mut writer = Writer::new();
+        for place in of.iter() {
             let near = teller.place(place.tree).filter(|near| near.root == place.root);
             let shared = near.map(|near| {
                 let both = near.steps.iter().zip(place.steps.iter());
                 both.take_while(|(near, far)| near == far).count().min(DEPTH_MAX)
             });
-            let (begins, from) = match shared {
-                Some(shared) => (Begins::Shared(shared as u8), shared),
-                None => (Begins::At(place.root), 0),
+            writer.u8(place.tree.byte());
+            match shared {
+                Some(shared) => writer.u8(shared as u8),
+                None => writer.u8(APART).bytes(&place.root),
             };
-            Stroke { tree: place.tree, begins, steps: place.steps[from..].into() }
-        };
-        Self { strokes: of.iter().map(stroke).collect() }
-    }
-
-    /// The coordinates, for who knows those of the teller. A place that cannot be told from them is left out.
-    pub(crate) fn resolve(&self, teller: &Coords) -> Coords {
-        let place = |stroke: &Stroke| {
-            let Stroke { tree, begins, steps } = stroke;
-            let (root, shared) = match *begins {
-                Begins::At(root) => (root, &[][..]),
-                Begins::Shared(shared) => {
-                    let near = teller.place(*tree)?;
-                    (near.root, near.steps.get(..usize::from(shared))?)
-                }
-            };
-            let steps = [shared, steps].concat();
-            (steps.len() <= DEPTH_MAX).then(|| Place { tree: *tree, root, steps: steps.into() })
-        };
-        Coords::new(self.strokes.iter().filter_map(place).collect())
-    }
-
-    /// Those in trees of which frames may use links of `family`.
-    pub(crate) fn over(&self, family: Family) -> Self {
-        Self { strokes: self.strokes.iter().filter(|stroke| stroke.tree.has(family)).cloned().collect() }
-    }
-
-    pub(crate) fn write(&self, writer: &mut Writer) {
-        writer.u8(self.strokes.len() as u8);
-        for Stroke { tree, begins, steps } in &self.strokes {
-            writer.u8(tree.byte());
-            match begins {
-                Begins::Shared(shared) => writer.u8(*shared),
-                Begins::At(root) => writer.u8(APART).bytes(root),
-            };
+            let steps = &place.steps[shared.unwrap_or(0)..];
             writer.u8(steps.len() as u8);
             for step in steps {
                 writer.varint(step.label.into()).u16_be(step.cost);
             }
         }
+        Self { strokes: writer.as_slice().into() }
+    }
+
+    fn strokes(&self) -> impl Iterator<Item = Stroke<'_>> {
+        let mut reader = Reader::new(&self.strokes);
+        std::iter::from_fn(move || Stroke::read(&mut reader).ok())
+    }
+
+    /// The coordinates, for who knows those of the teller. A place that cannot be told from them is left out.
+    pub(crate) fn resolve(&self, teller: &Coords) -> Coords {
+        let place = |stroke: Stroke<'_>| {
+            let tree = stroke.tree;
+            let (root, shared) = match stroke.begins {
+                Begins::At(root) => (root, &[][..]),
+                Begins::Shared(shared) => {
+                    let near = teller.place(tree)?;
+                    (near.root, near.steps.get(..usize::from(shared))?)
+                }
+            };
+            let mut steps = Vec::with_capacity(shared.len() + usize::from(stroke.depth));
+            steps.extend_from_slice(shared);
+            steps.extend(stroke.steps());
+            (steps.len() <= DEPTH_MAX).then(|| Place { tree, root, steps: steps.into() })
+        };
+        Coords::new(self.strokes().filter_map(place).collect())
+    }
+
+    /// Those in trees of which frames may use links of `family`.
+    pub(crate) fn over(&self, family: Family) -> Self {
+        let inside = self.strokes().filter(|stroke| stroke.tree.has(family));
+        Self { strokes: inside.flat_map(|stroke| stroke.whole).copied().collect() }
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        writer.u8(self.strokes().count() as u8).bytes(&self.strokes);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -100,23 +136,16 @@ impl Sketch {
         if count > TREES_MAX * byway_network::Plane::ALL.len() as u8 {
             return Err(Malformed::Invalid("number of trees"));
         }
-        let mut strokes: Vec<Stroke> = Vec::new();
+        let mut rest = reader.clone();
+        let mut last = None;
         for _ in 0..count {
-            let tree = TreeId::from_byte(reader.u8()?).ok_or(Malformed::Invalid("tree"))?;
-            if strokes.last().is_some_and(|last| last.tree >= tree) {
+            let stroke = Stroke::read(&mut rest)?;
+            if last.is_some_and(|last| last >= stroke.tree) {
                 return Err(Malformed::Invalid("order of trees"));
             }
-            let (begins, shared) = match reader.u8()? {
-                APART => (Begins::At(reader.array()?), 0),
-                shared => (Begins::Shared(shared), usize::from(shared)),
-            };
-            let depth = usize::from(reader.u8()?);
-            if shared + depth > DEPTH_MAX {
-                return Err(Malformed::Invalid("depth"));
-            }
-            let steps = (0..depth).map(|_| Ok(Step { label: label(reader)?, cost: reader.u16_be()? }));
-            strokes.push(Stroke { tree, begins, steps: steps.collect::<Result<_, Malformed>>()? });
+            last = Some(stroke.tree);
         }
+        let strokes = reader.bytes(reader.remaining() - rest.remaining())?;
         Ok(Self { strokes: strokes.into() })
     }
 }

@@ -4,7 +4,7 @@
 //! root, its cost, the sum by which neighbours compare it) is worked out for all nodes of a tree at once, and again only after
 //! something in that tree is new: a node has many chains, and they share most of their steps.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use byway_identity::Addr;
@@ -30,8 +30,8 @@ pub(crate) struct Store {
 #[derive(Default)]
 struct Wood {
     slots: Vec<Slot>,
-    /// The slot of each child. Nothing is ever done in the order of this map.
-    places: HashMap<Addr, u32>,
+    /// The slot of each child.
+    places: Places,
     /// Since the last change, what chains amount to has not been worked out.
     stale: bool,
 }
@@ -78,7 +78,7 @@ impl Store {
 
     pub(crate) fn get(&self, tree: TreeId, child: &Addr) -> Option<&Arc<Cert>> {
         let wood = self.woods.get(&tree)?;
-        wood.places.get(child).map(|at| &wood.slots[*at as usize].cert)
+        wood.find(child).map(|at| &wood.slots[at as usize].cert)
     }
 
     /// All certificates of a tree, those of its nodes as far as they are known.
@@ -90,9 +90,9 @@ impl Store {
     pub(crate) fn insert(&mut self, cert: Arc<Cert>) -> bool {
         let wood = self.woods.entry(cert.tree).or_default();
         let child = cert.child();
-        match wood.places.get(&child) {
+        match wood.find(&child) {
             Some(at) => {
-                let slot = &mut wood.slots[*at as usize];
+                let slot = &mut wood.slots[at as usize];
                 if slot.cert.seq >= cert.seq {
                     return false;
                 }
@@ -103,7 +103,8 @@ impl Store {
             }
             None if self.held >= CERTS_MAX => return false,
             None => {
-                wood.places.insert(child, wood.slots.len() as u32);
+                wood.places.add(&child, wood.slots.len() as u32);
+                grow(&mut wood.slots);
                 wood.slots.push(Slot { cert, parent: None, stamp: self.stamp + 1, reach: NOWHERE });
                 self.held += 1;
             }
@@ -119,7 +120,7 @@ impl Store {
         if wood.stale {
             wood.settle(&self.own);
         }
-        wood.places.get(from).map(|at| wood.slots[*at as usize].reach)
+        wood.find(from).map(|at| wood.slots[at as usize].reach)
     }
 
     /// The root of a chain, if it is whole and nothing of it is past its time at `minutes`.
@@ -142,7 +143,7 @@ impl Store {
     /// The certificates from `from` upwards, as far as they are held, each once.
     pub(crate) fn chain(&self, tree: TreeId, from: &Addr) -> impl Iterator<Item = &Arc<Cert>> {
         let wood = self.woods.get(&tree);
-        let at = wood.and_then(|wood| wood.places.get(from).copied());
+        let at = wood.and_then(|wood| wood.find(from));
         wood.into_iter().flat_map(move |wood| wood.up(at))
     }
 
@@ -153,7 +154,7 @@ impl Store {
         for wood in self.woods.values_mut() {
             let mut kept = vec![false; wood.slots.len()];
             for addr in from {
-                let mut at = wood.places.get(addr).copied();
+                let mut at = wood.find(addr);
                 while let Some(slot) = at.filter(|at| !std::mem::replace(&mut kept[*at as usize], true)) {
                     at = wood.parent(slot);
                 }
@@ -161,12 +162,9 @@ impl Store {
             if kept.contains(&false) {
                 let mut kept = kept.into_iter();
                 wood.slots.retain(|_| kept.next().unwrap_or(false));
-                wood.places.clear();
-                for (at, slot) in wood.slots.iter_mut().enumerate() {
-                    slot.parent = None;
-                    wood.places.insert(slot.cert.child(), at as u32);
-                }
-                wood.slots.shrink_to(wood.slots.len() * 3 / 2);
+                wood.slots.iter_mut().for_each(|slot| slot.parent = None);
+                wood.slots.shrink_to_fit();
+                wood.places = Places::of(wood.slots.iter().map(|slot| slot.cert.child()));
                 wood.stale = true;
             }
             self.held += wood.slots.len();
@@ -174,11 +172,56 @@ impl Store {
     }
 }
 
+/// Where each child is: its slot by the first bytes of its address, in order. As many addresses as begin alike stand side by
+/// side, and the certificates tell them apart.
+#[derive(Default)]
+struct Places(Vec<(u64, u32)>);
+
+impl Places {
+    fn of(children: impl Iterator<Item = Addr>) -> Self {
+        let mut places: Vec<(u64, u32)> =
+            children.enumerate().map(|(at, child)| (front(&child), at as u32)).collect();
+        places.sort_unstable();
+        places.shrink_to_fit();
+        Self(places)
+    }
+
+    fn add(&mut self, child: &Addr, slot: u32) {
+        let place = (front(child), slot);
+        let at = self.0.partition_point(|other| *other < place);
+        grow(&mut self.0);
+        self.0.insert(at, place);
+    }
+
+    /// The slots of those that begin like `child`.
+    fn like(&self, child: &Addr) -> impl Iterator<Item = u32> {
+        let front = front(child);
+        let from = self.0.partition_point(|(other, _)| *other < front);
+        self.0[from..].iter().take_while(move |(other, _)| *other == front).map(|(_, slot)| *slot)
+    }
+}
+
+fn front(addr: &Addr) -> u64 {
+    addr.as_bytes().iter().take(8).fold(0, |front, byte| front << 8 | u64::from(*byte))
+}
+
+/// Makes room for one more, and for an eighth if there is none: what is held for years should not take twice its size.
+fn grow<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 8).max(8));
+    }
+}
+
 impl Wood {
+    /// The slot of a child.
+    fn find(&self, child: &Addr) -> Option<u32> {
+        self.places.like(child).find(|at| self.slots[*at as usize].cert.offer.child == *child)
+    }
+
     /// The slot of the parent.
     fn parent(&self, at: u32) -> Option<u32> {
         let slot = &self.slots[at as usize];
-        slot.parent.or_else(|| self.places.get(&slot.cert.parent()).copied())
+        slot.parent.or_else(|| self.find(&slot.cert.parent()))
     }
 
     /// From `at` upwards, each once.

@@ -1,12 +1,11 @@
 //! One tree as a node sees it: who its parent is, and when it takes another one.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use byway_identity::Addr;
 use byway_network::{Hop, NetworkId};
 
-use crate::cert::{Offer, Pulse, Seq};
+use crate::cert::{Pulse, Seq};
 use crate::filter::Bits;
 use crate::names::{Rank, TreeId, rank};
 
@@ -42,7 +41,6 @@ const HUMBLE: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) hop: Hop,
-    pub(crate) offer: Arc<Offer>,
     pub(crate) root: Addr,
     pub(crate) rank: Rank,
     /// From the root to the peer.

@@ -1,8 +1,7 @@
 use byway_identity::SigningKey;
-use byway_network::{Class, Family, NetworkId, Plane};
+use byway_network::{Family, NetworkId, Plane};
 
 use super::*;
-use crate::coords::Step;
 use crate::names::rank;
 
 fn network() -> NetworkId {
@@ -44,13 +43,9 @@ impl Bench {
 
     /// A peer, by the number in its address, under the root with the rank `root`.
     fn candidate(&self, peer: u8, root: usize, there: u32, link: u32) -> Candidate {
-        let child = *key(self.order[0]).public().as_raw();
-        let step = Step { label: 1, cost: 1 };
-        let offer = Offer::make(&key(peer), &network(), child, step, Class::UDP, 9);
         let root = self.root(root);
         Candidate {
             hop: Hop { peer: Addr::from_bytes([peer; 32]), family: Family::Ip },
-            offer: Arc::new(offer),
             root,
             rank: rank(&network(), self.id, &root),
             there,

@@ -31,7 +31,6 @@ fn topology() -> Topology {
 }
 
 #[test]
-#[ignore = "does not hold yet: it needs 570 KiB"]
 fn two_trees_and_64_peers_need_less_than_256_kib() {
     let shared = Registry::new();
     let mut made = 0;

@@ -253,7 +253,8 @@ impl Router {
         let Some(remote) = self.remotes.get_mut(&addr, plane) else { return };
         remote.used = now;
         remote.sent = remote.sent.saturating_add(payloads);
-        if remote.probe_at.is_none() && remote.sent >= super::probe::PROBED_AFTER {
+        let lapsed = std::mem::take(&mut remote.lapsed);
+        if lapsed || remote.probe_at.is_none() && remote.sent >= super::probe::PROBED_AFTER {
             remote.probe_at = Some(now);
         }
         if remote.learned + REFRESH <= now {

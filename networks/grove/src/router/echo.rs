@@ -8,18 +8,18 @@ use crate::packet::{ECHO, Led};
 use crate::remote::Echo;
 
 /// Between two echoes on a way that is in use.
-const PERIOD: Duration = Duration::from_secs(10);
+pub(super) const PERIOD: Duration = Duration::from_secs(10);
 /// So many without an answer, and the way is left.
 const TRIES: u8 = 3;
 
 impl Router {
-    /// Sees to it that echoes are sent along the way to a node that is in use.
-    pub(super) fn mind_way(&mut self, now: Instant, addr: &Addr, plane: Plane) {
+    /// Sees to it that echoes are sent along the way to a node that is in use, the first one then.
+    pub(super) fn mind_way(&mut self, at: Instant, addr: &Addr, plane: Plane) {
         let Some(remote) = self.remotes.get_mut(addr, plane) else { return };
         let first = remote.paths.as_ref().and_then(|paths| paths.chosen.first());
         if let Some(first) = first.filter(|_| remote.echo.is_none()) {
-            let (at, path) = (now + PERIOD, first.id);
-            remote.echo = Some(Echo { at, tries: 0, nonce: 0, sent: now, path });
+            let path = first.id;
+            remote.echo = Some(Echo { at, tries: 0, nonce: 0, sent: at, path });
         }
     }
 
@@ -46,7 +46,8 @@ impl Router {
         }
         let Some(remote) = self.remotes.get_mut(&addr, plane) else { return };
         // A way that the last round has not shown whole has to be tried before the next payload, whenever that is.
-        let is_idle = echo.tries == 0 && remote.used + PERIOD < now;
+        // Else the next payload has an echo beside it.
+        let is_idle = echo.tries == 0 && remote.used + super::probe::RECENT < now;
         let first = remote.paths.as_ref().and_then(|paths| paths.chosen.first());
         let first = first.filter(|first| !is_idle || !first.sure);
         // Without a way, or anybody who uses it, there is nothing to ask.

@@ -378,7 +378,7 @@ impl Router {
         payload: &[u8],
     ) -> Option<(Hop, Bytes)> {
         let hop = *self.labels.get(labels.first()?)?;
-        let usable = self.peers.get(&hop).is_some_and(Peer::is_usable) && plane.has(hop.family);
+        let usable = self.peers.get(&hop).is_some_and(|peer| peer.is_usable()) && plane.has(hop.family);
         let frame = || Led::start(plane, labels.to_vec()).emit(ROUTED, &[&to, payload].concat());
         usable.then(|| (hop, frame()))
     }

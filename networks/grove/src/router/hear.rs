@@ -1,7 +1,7 @@
 //! What peers tell about themselves and their chains.
 
 use super::*;
-use crate::cert::{CertClaim, OfferClaim, Pulse};
+use crate::cert::{CertClaim, OfferClaim, Pulse, Terms};
 use crate::frame::{Item, Sight, Summary, Told, VIEW_MAX};
 use crate::names::addr_of;
 use crate::peer::{Below, Sums};
@@ -113,7 +113,7 @@ impl Router {
             match item {
                 Item::Offer(offer) => {
                     ask = true;
-                    offer_in = Some(self.checked_offer(now, hop, offer)?);
+                    offer_in = Some(self.checked_offer(now, hop, &offer)?);
                 }
                 Item::Cert(cert) => {
                     ask = true;
@@ -157,16 +157,27 @@ impl Router {
     }
 
     /// The offer, if it is genuine, and for this node by that peer.
-    fn checked_offer(&mut self, now: Instant, hop: Hop, offer: OfferClaim) -> Result<Arc<Offer>, FrameError> {
-        let known = self.peers.get(&hop).and_then(|peer| peer.offer_in.clone());
-        if let Some(known) = known.filter(|known| *known.claim() == offer) {
-            return Ok(known);
+    fn checked_offer(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        offer: &OfferClaim,
+    ) -> Result<Box<Terms>, FrameError> {
+        let peer = self.peers.get(&hop).ok_or(FrameError::NotUp)?;
+        let terms = offer.terms();
+        let by_peer =
+            |key: &[u8; 32]| peer.key.map_or_else(|| addr_of(key) == hop.peer, |known| known == *key);
+        let (child_key, parent_key) = offer.keys();
+        if *child_key != self.own.raw || !by_peer(parent_key) || offer.class.family() != hop.family {
+            return Err(FrameError::Forged);
         }
-        self.may_check(now, hop)?;
-        let offer = self.registry.offer(offer, &self.own.network).ok_or(FrameError::Forged)?;
-        let fits =
-            offer.child == self.own.addr && offer.parent == hop.peer && offer.class.family() == hop.family;
-        if fits { Ok(offer) } else { Err(FrameError::Forged) }
+        if peer.offer_in.as_deref() != Some(&terms) {
+            self.may_check(now, hop)?;
+            if !self.registry.is_genuine_offer(offer, &self.own.network) {
+                return Err(FrameError::Forged);
+            }
+        }
+        Ok(Box::new(terms))
     }
 
     /// The certificate, if it is news and genuine.
@@ -267,7 +278,7 @@ impl Router {
             return Err(FrameError::Excess);
         }
         peer.acknowledge_soon(now);
-        let bits = match (summary, peer.below.get(&id)) {
+        let mut bits = match (summary, peer.below.get(id)) {
             (Summary::Whole(bits), _) => bits,
             (Summary::More(more), Some(below)) if below.version.wrapping_add(1) == version => {
                 let mut bits = below.bits.clone();
@@ -279,6 +290,7 @@ impl Router {
         if !bits.is_explained_by(count) {
             return Err(FrameError::Excess);
         }
+        bits.shrink();
         peer.below.insert(id, Below { version, count, bits });
         if let Some(tree) = self.trees.get_mut(&id) {
             tree.summary_due = true;
@@ -309,6 +321,7 @@ impl Router {
                 }
             }
         }
+        sights.shrink_to_fit();
         peer.look_again();
         self.moved = true;
     }

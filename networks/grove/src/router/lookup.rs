@@ -262,7 +262,7 @@ impl Router {
         }
         let wanted = positions(id, lookup.prefix.as_bytes());
         let matches = |hop: &Hop| {
-            let below = self.peers.get(hop).and_then(|peer| peer.below.get(&id));
+            let below = self.peers.get(hop).and_then(|peer| peer.below.get(id));
             below.is_some_and(|below| below.bits.matches(&wanted))
         };
         let down: Vec<Hop> = children.into_iter().filter(matches).collect();
@@ -304,7 +304,7 @@ impl Router {
         }
         lookup.manner.down = true;
         let count = |hop: &Hop| {
-            let below = self.peers.get(hop).and_then(|peer| peer.below.get(&id));
+            let below = self.peers.get(hop).and_then(|peer| peer.below.get(id));
             below.map_or(1, |below| below.count.clamp(1, 1 << 32))
         };
         let children: Vec<(Hop, u64)> = self.children(id).into_iter().map(|hop| (hop, count(&hop))).collect();

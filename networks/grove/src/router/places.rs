@@ -69,7 +69,7 @@ mod tests {
             let own = *key(0).public().as_raw();
             let offer = Offer::make(&key(number), &network(), own, step, Class::UDP, 9_000);
             let Some(peer) = router.peers.get_mut(&hop) else { continue };
-            (peer.role, peer.offer_in) = (Role::Full, Some(Arc::new(offer)));
+            (peer.role, peer.offer_in) = (Role::Full, Some(Box::new(offer.terms())));
             // The third one is the farthest.
             let steps = [(u16::from(number), 60); 3];
             let steps = &steps[..usize::from(number)];
@@ -78,7 +78,7 @@ mod tests {
                 for id in trees {
                     let mut tree = Tree::new(now, id, hop.peer, rank(&network(), id, &hop.peer), Seq::new(1));
                     tree.parent = Some(hop);
-                    router.trees.insert(id, tree);
+                    router.trees.insert(id, Box::new(tree));
                 }
                 router.coords = Coords::new(trees.map(|tree| place(tree, &[(1, 60), (41, 50)])).to_vec());
             }

@@ -12,6 +12,9 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// Nobody uses what has not been used for so long: more than a round, or whoever sends something now and then would always
 /// find what the last round has shown just forgotten.
 const IDLE: Duration = Duration::from_secs(60);
+/// What is asked by a clock is asked only if somebody has sent something in this time; else it waits for the next payload. A
+/// network in which nobody speaks is quiet.
+pub(super) const RECENT: Duration = Duration::from_secs(3);
 /// Neighbours that a round begins with, besides the best of each tree.
 const FIRST_HOPS: usize = 4;
 /// Probes that wander in each round until one has shown nothing better.
@@ -91,8 +94,14 @@ impl Router {
         if remote.used + IDLE < now {
             // Nobody uses it: what is known of the ways would only grow old.
             (remote.probe_at, remote.round_until, remote.sent) = (None, None, 0);
-            (remote.paths, remote.echo) = (None, None);
+            (remote.paths, remote.echo, remote.lapsed) = (None, None, false);
             self.remotes.moved();
+            return;
+        }
+        let has_looked = remote.paths.as_ref().is_some_and(|paths| paths.have_looked());
+        if has_looked && remote.used + RECENT < now {
+            let forgotten = remote.used + IDLE + Duration::from_millis(1);
+            (remote.probe_at, remote.lapsed) = (Some(forgotten), true);
             return;
         }
         remote.probe_at = Some(now + PERIOD);
@@ -259,7 +268,7 @@ impl Router {
         self.next_path = next;
         self.remotes.moved();
         if let Some((addr, plane)) = used {
-            self.mind_way(now, &addr, plane);
+            self.mind_way(now + super::echo::PERIOD, &addr, plane);
         }
         Ok(())
     }

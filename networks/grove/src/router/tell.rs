@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::*;
-use crate::cert::Pulse;
+use crate::cert::{OfferClaim, Pulse};
 use crate::filter::{Bits, NODES_MAX, positions};
 use crate::frame::{ITEMS_MAX, Item, MORE_MAX, Sight, Summary, Told, VIEW_MAX};
 use crate::peer::{Again, Shown, Sums};
@@ -22,7 +22,7 @@ impl Router {
         }
         let offer = peer.offer_in.as_ref().map_or(0, |offer| offer.id());
         let filters =
-            peer.below.iter().fold(0, |sum: u32, (id, below)| sum.wrapping_add(mix(*id, below.version)));
+            peer.below.iter().fold(0, |sum: u32, (id, below)| sum.wrapping_add(mix(id, below.version)));
         let view = peer.view_version;
         let certs = self.chain_sum(hop.family, &hop.peer).wrapping_add(offer);
         Sums { certs, filters, view }
@@ -96,19 +96,20 @@ impl Router {
         }
     }
 
-    fn offer(&mut self, now: Instant, hop: Hop) -> Option<Arc<Offer>> {
+    fn offer(&mut self, now: Instant, hop: Hop) -> Option<OfferClaim> {
         let minutes = self.minutes(now);
         let peer = self.peers.get_mut(&hop)?;
         let key = peer.key?;
         let step = Step { label: peer.label, cost: peer.cost() };
         match &peer.offer_out {
-            Some(offer) if offer.step() == step && offer.class == peer.class => Some(Arc::clone(offer)),
+            Some(offer) if offer.step() == step && offer.class == peer.class => {
+                Some(offer.between(key, self.own.raw))
+            }
             _ => {
                 let (own, until) = (&self.own, minutes + OFFER_LIFE);
                 let offer = Offer::make(&own.key, &own.network, key, step, peer.class, until);
-                let offer = self.registry.own_offer(offer, &own.network);
-                peer.offer_out = Some(Arc::clone(&offer));
-                Some(offer)
+                peer.offer_out = Some(Box::new(offer.terms()));
+                Some(offer.claim().clone())
             }
         }
     }
@@ -120,17 +121,18 @@ impl Router {
             peer.knows.clear();
             peer.told_at = None;
         }
-        let at = (self.chains_at, offer.as_ref().map_or(0, |offer| offer.id()));
+        let offer_id = offer.as_ref().map_or(0, |offer| offer.terms().id());
+        let at = (self.chains_at, offer_id);
         if peer.told_at == Some(at) {
             return;
         }
         peer.told_at = Some(at);
         let mut ids = Vec::new();
         let mut items = Vec::new();
-        if let Some(offer) = &offer {
-            ids.push(offer.id());
-            if peer.learns(offer.id()) {
-                items.push(Item::Offer(offer.claim().clone()));
+        if let Some(offer) = offer {
+            ids.push(offer_id);
+            if peer.learns(offer_id) {
+                items.push(Item::Offer(offer));
             }
         }
         for id in self.trees.keys().filter(|id| id.has(hop.family)) {
@@ -144,9 +146,10 @@ impl Router {
         // What is on no chain any more the peer forgets too.
         ids.sort_unstable();
         peer.knows.retain(|id| ids.binary_search(id).is_ok());
+        peer.knows.shrink_to_fit();
         let sum = self.chain_sum(hop.family, &self.own.addr.clone());
         if let Some(peer) = self.peers.get_mut(&hop) {
-            peer.told.certs = sum.wrapping_add(offer.map_or(0, |offer| offer.id()));
+            peer.told.certs = sum.wrapping_add(offer_id);
         }
         for chunk in items.chunks(ITEMS_MAX) {
             out.send(hop, Frame::Certs(chunk.to_vec()).emit());
@@ -182,7 +185,7 @@ impl Router {
     pub(super) fn pass_pulse_on(&mut self, now: Instant, pulse: &Pulse, out: &mut Outbox) {
         for child in self.children(pulse.tree) {
             let Some(peer) = self.peers.get_mut(&child) else { continue };
-            let early = peer.pulsed.get(&pulse.tree).is_some_and(|at| *at + SLOW_PERIOD > now);
+            let early = peer.pulsed.get(pulse.tree).is_some_and(|at| *at + SLOW_PERIOD > now);
             if peer.units() < SLOW || !early {
                 give_pulse(now, child, peer, pulse, out);
             }
@@ -209,7 +212,7 @@ impl Router {
             if peer.role == Role::Leaf && !peer.silent {
                 positions(id, hop.peer.as_bytes()).into_iter().for_each(|position| bits.insert(position));
                 count += 1;
-            } else if let Some(below) = peer.below.get(&id).filter(|_| !peer.silent) {
+            } else if let Some(below) = peer.below.get(id).filter(|_| !peer.silent) {
                 bits.add(&below.bits);
                 count = count.saturating_add(below.count);
             }
@@ -249,51 +252,57 @@ impl Router {
         if peer.shown_at == self.looks && !missing {
             return;
         }
-        let others = self.peers.iter().filter(|(other, peer)| other.peer != hop.peer && peer.carries());
-        let mut best: Vec<(u32, &Hop, &Peer)> = others.map(|(hop, peer)| (peer.units(), hop, peer)).collect();
-        best.sort_by_key(|(units, hop, _)| (*units, **hop));
-        best.truncate(VIEW_MAX);
-        let mut want: Vec<(Shown, &Peer)> = best
-            .iter()
-            .map(|(_, other, peer)| {
-                (Shown { id: peer.id, family: other.family, look_at: peer.look_at }, *peer)
-            })
-            .collect();
-        want.sort_by_key(|(shown, _)| *shown);
-        let same = want.iter().map(|(shown, _)| shown).eq(&peer.shown);
-        if same && !missing {
+        let (id, old) = (peer.id, Arc::clone(&peer.shown));
+        let list = self.cheapest();
+        let (had, want) = (view_for(id, &old), view_for(id, &list));
+        if had == want && !missing {
             let looks = self.looks;
             if let Some(peer) = self.peers.get_mut(&hop) {
-                (peer.show_at, peer.shown_at) = (None, looks);
+                (peer.show_at, peer.shown_at, peer.shown) = (None, looks, list);
             }
             return;
         }
-        let whole = missing || peer.shown.is_empty();
-        let see = |peer: &Peer| {
+        let whole = missing || had.is_empty();
+        let see = |shown: &Shown| {
+            let peer = self.peers.get(self.labels.get(&shown.label)?)?;
             let sketch = peer.look.sketch.over(hop.family);
-            Sight::There(Told { id: peer.id, class: peer.class, cost: peer.cost(), sketch })
+            Some(Sight::There(Told { id: peer.id, class: peer.class, cost: peer.cost(), sketch }))
         };
         let mut sights: Vec<Sight> = Vec::new();
         if !whole {
-            let stays =
-                |old: &&Shown| want.iter().any(|(new, _)| (new.id, new.family) == (old.id, old.family));
-            sights.extend(
-                peer.shown.iter().filter(|old| !stays(old)).map(|old| Sight::Gone(old.id, old.family)),
-            );
+            let stays = |old: &&Shown| want.iter().any(|new| (new.id, new.family) == (old.id, old.family));
+            sights.extend(had.iter().filter(|old| !stays(old)).map(|old| Sight::Gone(old.id, old.family)));
         }
-        sights.extend(
-            want.iter().filter(|(new, _)| whole || !peer.shown.contains(new)).map(|(_, peer)| see(peer)),
-        );
-        let shown: Vec<Shown> = want.iter().map(|(shown, _)| *shown).collect();
+        sights.extend(want.iter().filter(|new| whole || !had.contains(new)).filter_map(see));
         let Some(peer) = self.peers.get_mut(&hop) else { return };
         if !peer.shows.take(now) {
             peer.show_at = Some(peer.shows.ready(now));
             return;
         }
         (peer.show_at, peer.shown_at) = (None, self.looks);
-        peer.shown = shown;
+        peer.shown = list;
         peer.told.view = peer.told.view.wrapping_add(1);
         out.send(hop, Frame::View { version: peer.told.view, whole, sights }.emit());
+    }
+
+    /// The cheapest peers that carry for others, as they look now: what all views are made of.
+    fn cheapest(&mut self) -> Arc<[Shown]> {
+        if self.shown.0 != self.looks {
+            let carries = self.peers.iter().filter(|(_, peer)| peer.look.carries);
+            let mut best: Vec<(u32, &Hop, &Peer)> =
+                carries.map(|(hop, peer)| (peer.units(), hop, &**peer)).collect();
+            best.sort_unstable_by_key(|(units, hop, _)| (*units, **hop));
+            // A peer may be there once for each family, and is not shown to itself.
+            best.truncate(VIEW_MAX + Family::ALL.len());
+            let shown = |(_, hop, peer): &(u32, &Hop, &Peer)| Shown {
+                id: peer.id,
+                family: hop.family,
+                label: peer.label,
+                look_at: peer.look_at,
+            };
+            self.shown = (self.looks, best.iter().map(shown).collect());
+        }
+        Arc::clone(&self.shown.1)
     }
 
     fn tell_home(&mut self, hop: Hop, again: bool, out: &mut Outbox) {
@@ -309,9 +318,18 @@ impl Router {
     }
 }
 
+/// What the peer `id` is shown of a list, in order of ids.
+fn view_for(id: ShortId, list: &[Shown]) -> Vec<Shown> {
+    let mut view: Vec<Shown> = list.iter().filter(|shown| shown.id != id).take(VIEW_MAX).copied().collect();
+    view.sort_unstable();
+    view
+}
+
 /// Gives a pulse to one child.
 pub(super) fn give_pulse(now: Instant, child: Hop, peer: &mut Peer, pulse: &Pulse, out: &mut Outbox) {
-    peer.pulsed.insert(pulse.tree, now);
+    if peer.units() >= SLOW {
+        peer.pulsed.insert(pulse.tree, now);
+    }
     out.send(child, Frame::Certs(vec![Item::Pulse(pulse.clone())]).emit());
 }
 
